@@ -1,0 +1,15 @@
+//! Shared nouns: what the protocol, the store and the commands talk about. Pure.
+//!
+//! Invariant: a value that exists is valid. Names, labels and counts are parsed once, where they
+//! come in (an argument, a frame, a disk), and never checked again. No noun knows its bytes on the
+//! wire: that is [`crate::wire`]'s.
+
+mod ids;
+mod name;
+mod node;
+mod version;
+
+pub use ids::{ChunkHash, ContentId, DiskId, InstanceId, Lineage, MachineId, NodeId};
+pub use name::{FileName, NameError};
+pub use node::{NodeRoute, Pin, Presence, Term};
+pub use version::{Body, ChunkRef, Dot, Version, Wanted};

@@ -1,0 +1,482 @@
+//! Frames of control: the hello of every connection, what members tell each other, what commands
+//! ask of the proxy. See `docs/protocol.md`, Control.
+
+use super::DecodeError;
+use crate::limits::{LABEL_BYTES_MAX, LINEAGE_MAX};
+use crate::types::{
+    Body, ContentId, DiskId, Dot, FileName, InstanceId, Lineage, MachineId, NodeId, NodeRoute, Presence,
+    Term, Version,
+};
+use bincode::{Decode, Encode};
+
+/// The first frame, both ways, on every connection.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Hello {
+    /// [`super::PROTOCOL_VERSION`] of the sender.
+    pub protocol: u8,
+    /// Who; must be the hash of the key that TLS proved.
+    pub node: NodeId,
+    /// Which run.
+    pub instance: InstanceId,
+    /// On which machine: a command's own machine is preferred for the first copy.
+    pub machine: MachineId,
+    /// What the connection is for; the answering side repeats it.
+    pub purpose: Purpose,
+    /// The sender's cluster; empty for a command that belongs to none yet.
+    pub lineage: Vec<Lineage>,
+    /// TCP port of the sender's node, 0 for a command.
+    pub tcp_port: u16,
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Purpose {
+    /// One member tells another [`Message`]s; the answers come over the link the other way.
+    Member,
+    /// A command asks [`Request`]s and gets a [`Reply`] to each.
+    Command,
+    /// Contents move: [`super::transfer::TransferFrame`]s.
+    Transfer,
+}
+
+/// What one member tells another, without waiting for an answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Message {
+    /// I am here: the beacon's body, for those that broadcast does not reach; also the heartbeat.
+    Announce(Box<Presence>),
+    /// I leave on purpose.
+    Goodbye,
+    /// Others that I hear; contact those that you do not know.
+    Gossip {
+        /// How to reach them.
+        routes: Vec<NodeRoute>,
+    },
+    /// A change of the catalog. With `ack`, say when it is durable.
+    Delta {
+        /// The proxy's term, which fences old proxies.
+        term: Term,
+        /// The change.
+        delta: Delta,
+        /// Repeated in [`Message::DeltaStored`].
+        ack: Option<u64>,
+        /// Contents of which the proxy wants to hear whether the receiver holds them.
+        contents: Vec<ContentId>,
+    },
+    /// The delta is durable here.
+    DeltaStored {
+        /// As in the delta.
+        ack: u64,
+        /// Which of the contents asked about are durable here too.
+        held: Vec<ContentId>,
+    },
+    /// My catalog's digests; send me what I lack.
+    SyncAsk {
+        /// Tells this exchange from others.
+        session: u64,
+        /// The asker's causal context.
+        context: Context,
+        /// A digest for each of [`crate::limits::SYNC_BUCKETS`] buckets of names.
+        buckets: Vec<u64>,
+    },
+    /// A page of the answer: complete for the names of the listed buckets.
+    SyncPage {
+        /// As in the ask.
+        session: u64,
+        /// Number of the page, from 0; a page out of order ends the exchange.
+        page: u32,
+        /// The sender's causal context at the start of the answer, on the first page only.
+        context: Option<Context>,
+        /// On the first page: the buckets that differ and that the pages together cover.
+        buckets: Vec<u16>,
+        /// Names with all their versions.
+        names: Vec<(FileName, Vec<Version>)>,
+        /// Whether this was the last page: only then does the context join.
+        last: bool,
+    },
+    /// What I hold: a page of my inventory for the proxy of `term`.
+    Inventory {
+        /// For whom.
+        term: Term,
+        /// The disk that holds it: another disk voids what was reported before.
+        disk: DiskId,
+        /// Number of the page, from 0, which replaces all that was reported before.
+        page: u32,
+        /// The contents.
+        contents: Vec<ContentId>,
+        /// Whether this was the last page.
+        last: bool,
+    },
+    /// A change of what I hold.
+    InventoryChange {
+        /// For whom.
+        term: Term,
+        /// On which disk.
+        disk: DiskId,
+        /// Now durable here.
+        added: Vec<ContentId>,
+        /// No longer here.
+        removed: Vec<ContentId>,
+    },
+    /// The proxy wants the inventory anew (it missed a page).
+    InventoryAsk {
+        /// For whom.
+        term: Term,
+    },
+    /// Get this content from these holders and keep it.
+    PullOrder {
+        /// The ordering proxy's term.
+        term: Term,
+        /// What.
+        content: ContentId,
+        /// Its size in bytes.
+        size: u64,
+        /// From whom.
+        from: Vec<NodeRoute>,
+    },
+    /// How a pull goes.
+    PullState {
+        /// For whom.
+        term: Term,
+        /// What.
+        content: ContentId,
+        /// Done (it is then in the inventory), under way, or failed.
+        state: PullState,
+    },
+    /// Drop your copy, once `wanted` of the keepers have promised to keep theirs.
+    DropOrder {
+        /// The ordering proxy's term.
+        term: Term,
+        /// What.
+        content: ContentId,
+        /// How many others must promise.
+        wanted: u8,
+        /// Who holds it, of machines other than the receiver's and each other's.
+        keepers: Vec<NodeId>,
+    },
+    /// The order was not carried out.
+    DropRefused {
+        /// For whom.
+        term: Term,
+        /// What.
+        content: ContentId,
+    },
+    /// Will you keep this content while I drop mine?
+    KeepAsk {
+        /// What.
+        content: ContentId,
+        /// Repeated in the answer.
+        nonce: u64,
+    },
+    /// I checked my copy and keep it for [`crate::limits::KEEP_LEASE_MS`]; or I do not.
+    KeepAnswer {
+        /// What.
+        content: ContentId,
+        /// As in the question.
+        nonce: u64,
+        /// The promise.
+        kept: bool,
+    },
+}
+
+/// State of a pull.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum PullState {
+    /// Still at it.
+    Working,
+    /// Durable here.
+    Done,
+    /// Given up.
+    Failed,
+}
+
+/// A causal context: all dots seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Context {
+    /// Of each instance all dots up to a counter, sorted by instance.
+    pub prefixes: Vec<(InstanceId, u64)>,
+    /// Further dots beyond those prefixes, sorted.
+    pub extra: Vec<Dot>,
+}
+
+/// A change of the catalog: for the names it mentions it knows every dot of `context`, and of
+/// those only the versions it carries are left.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Encode, Decode)]
+pub struct Delta {
+    /// The dots that this change saw or made.
+    pub context: Vec<Dot>,
+    /// The names it touches, with the versions it made or kept.
+    pub names: Vec<(FileName, Vec<Version>)>,
+}
+
+/// What a command asks of the proxy.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Request {
+    /// Where do these files go?
+    PutOpen {
+        /// The names, to refuse early what cannot be stored.
+        names: Vec<FileName>,
+        /// Bytes in all, as far as known.
+        bytes: u64,
+        /// Copies wanted.
+        replicas: u8,
+        /// Nodes that failed in this put.
+        exclude: Vec<NodeId>,
+    },
+    /// The chain came out short: another copy, by a pull from those that have it.
+    Extend {
+        /// What.
+        content: ContentId,
+        /// Its size in bytes.
+        size: u64,
+        /// Who has it.
+        holders: Vec<NodeId>,
+        /// Copies wanted.
+        replicas: u8,
+        /// Nodes that failed in this put.
+        exclude: Vec<NodeId>,
+    },
+    /// The contents are durable: make the entries.
+    Commit {
+        /// The files.
+        files: Vec<NewFile>,
+    },
+    /// Rows of the catalog, in the order of names.
+    List {
+        /// Which.
+        selector: Selector,
+        /// Continue after this name.
+        after: Option<FileName>,
+    },
+    /// Set the wanted number of copies.
+    SetReplicas {
+        /// Of which file, as shown.
+        name: FileName,
+        /// How many.
+        replicas: u8,
+    },
+    /// Remove files.
+    Remove {
+        /// As shown.
+        names: Vec<FileName>,
+    },
+    /// Machines, roles, health.
+    Status,
+}
+
+/// Which rows.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Selector {
+    /// The one with this name, as shown.
+    Name(FileName),
+    /// This name and everything under it.
+    Under(Box<str>),
+    /// Everything whose name starts with these characters.
+    Prefix(Box<str>),
+}
+
+/// A file whose contents are durable.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NewFile {
+    /// Its name.
+    pub name: FileName,
+    /// What it is.
+    pub body: Body,
+    /// Permission bits.
+    pub mode: u16,
+    /// Modification time, nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// Copies wanted.
+    pub replicas: u8,
+    /// Who said that it is durable there.
+    pub holders: Vec<NodeId>,
+}
+
+/// The proxy's answer.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Reply {
+    /// To [`Request::PutOpen`].
+    PutPlan {
+        /// The chain, in order; as many machines as wanted, or as there are.
+        chain: Vec<NodeRoute>,
+    },
+    /// To [`Request::Extend`]: this node has it now.
+    Extended {
+        /// Who.
+        node: NodeId,
+    },
+    /// To [`Request::Commit`], in the same order.
+    Committed {
+        /// Who confirmed content and entry, for each file.
+        holders: Vec<Vec<NodeId>>,
+        /// Names of the nodes mentioned.
+        nodes: Vec<NodeRoute>,
+    },
+    /// To [`Request::List`].
+    Rows {
+        /// The rows.
+        rows: Vec<Row>,
+        /// The nodes that the rows mention.
+        nodes: Vec<NodeRoute>,
+        /// Ask again after this name, if there is more.
+        more: Option<FileName>,
+    },
+    /// To [`Request::SetReplicas`].
+    ReplicasSet {
+        /// The row as it is now.
+        row: Row,
+        /// The nodes that the row mentions.
+        nodes: Vec<NodeRoute>,
+        /// What was wanted before.
+        before: u8,
+        /// Storage machines that are up.
+        machines: u32,
+    },
+    /// To [`Request::Remove`].
+    Removed {
+        /// How many entries went.
+        count: u32,
+    },
+    /// To [`Request::Status`].
+    Status(Box<ClusterStatus>),
+    /// I do not lead; ask there, if I know where.
+    NotProxy {
+        /// Who does.
+        proxy: Option<NodeRoute>,
+    },
+    /// It was not done, and why.
+    Failed {
+        /// For programs.
+        code: ErrorCode,
+        /// For people.
+        message: Box<str>,
+    },
+}
+
+/// Why something was not done: stable numbers on the wire, see the table in `docs/protocol.md`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum ErrorCode {
+    /// No such file, node or content.
+    NotFound,
+    /// The proxy is new and has not heard from everybody: ask again.
+    NotReady,
+    /// A name is in the way: a file where a folder is needed, or the reverse.
+    NameTaken,
+    /// No machine stores files, or none that has not failed already.
+    NoStorage,
+    /// No machine has enough room.
+    NoSpace,
+    /// The request makes no sense (a count of 0, an empty list).
+    Invalid,
+    /// Not allowed here.
+    Denied,
+    /// A disk failed.
+    Disk,
+    /// A peer broke the protocol or went away.
+    Connection,
+    /// It took too long: it may or may not have happened.
+    Unknown,
+}
+
+/// One row of `ls`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Row {
+    /// As shown: the name, or a conflict name.
+    pub name: FileName,
+    /// What it is.
+    pub body: Body,
+    /// Permission bits.
+    pub mode: u16,
+    /// Modification time, nanoseconds since 1970.
+    pub modified_ns: i64,
+    /// Copies wanted.
+    pub wanted: u8,
+    /// Who holds it and is up.
+    pub holders: Vec<NodeId>,
+    /// How it stands.
+    pub state: FileState,
+    /// Digest of the version, to notice a change between two looks.
+    pub dot: Dot,
+}
+
+/// How a file stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum FileState {
+    /// As many copies as wanted.
+    Ok,
+    /// Fewer or more, being mended.
+    Healing,
+    /// Fewer, and nowhere to put more now.
+    Degraded,
+    /// No live copy.
+    Lost,
+}
+
+/// What `status` shows.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct ClusterStatus {
+    /// The cluster's uuid, the lowest of its lineage.
+    pub lineage: Lineage,
+    /// The current term.
+    pub term: Term,
+    /// Whether the proxy has heard from everybody.
+    pub ready: bool,
+    /// All nodes known.
+    pub nodes: Vec<NodeStatus>,
+    /// Uuids of other clusters with this name and key that are in sight and not merged.
+    pub others: Vec<Lineage>,
+    /// Files, links and empty folders.
+    pub files: u64,
+    /// Bytes of all files, each counted once.
+    pub bytes: u64,
+    /// How many are in each state, in the order of [`FileState`].
+    pub states: [u64; 4],
+}
+
+/// One node in `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct NodeStatus {
+    /// What it says of itself.
+    pub presence: Presence,
+    /// How it is reached.
+    pub route: NodeRoute,
+    /// How it stands.
+    pub state: NodeState,
+}
+
+/// How a node stands, as the proxy sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum NodeState {
+    /// Heard within [`crate::limits::SUSPECT_AFTER_MS`].
+    Up,
+    /// Silent for longer: nothing is placed or read there.
+    Suspect,
+    /// Said goodbye, and may be back.
+    Away,
+    /// Silent for so long that its copies are replaced.
+    Down,
+    /// Its copies are moved elsewhere, by order.
+    Draining,
+}
+
+/// The rules for what a peer says of itself that its types do not hold.
+///
+/// # Errors
+/// When a text is too long or a list too large.
+pub fn check_presence(presence: &Presence) -> Result<(), DecodeError> {
+    let text = |what: &str, text: &str| {
+        if text.is_empty() || text.len() > LABEL_BYTES_MAX || text.chars().any(char::is_control) {
+            Err(DecodeError::Malformed(format!("an invalid {what}").into()))
+        } else {
+            Ok(())
+        }
+    };
+    text("name", &presence.name)?;
+    text("version", &presence.version)?;
+    if presence.lineage.len() > LINEAGE_MAX || presence.lineage.is_empty() {
+        return Err(DecodeError::Malformed("an invalid lineage".into()));
+    }
+    if presence.tcp_port == 0 {
+        return Err(DecodeError::Malformed("a node without a port".into()));
+    }
+    Ok(())
+}
