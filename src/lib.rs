@@ -9,6 +9,7 @@
 //! | [`limits`] | every bound, port and timeout | ground |
 //! | [`clock`] | moments, wall time, randomness | ground |
 //! | [`types`] | shared nouns | pure |
+//! | [`config`] | option, environment, file, default | ground |
 //! | [`wire`] | datagrams, frames, stored records: the only one that knows bytes | pure |
 //! | [`discovery`] | who is here: membership (pure), broadcast (shell) | |
 //! | [`roles`] | who leads: election (pure); what a disk can take (shell) | |
@@ -23,7 +24,9 @@
 //! `docs/architecture.md` has the import table, the decisions and their reasons.
 
 pub mod cli;
+pub mod client;
 pub mod clock;
+pub mod config;
 pub mod discovery;
 pub mod engine;
 pub mod identity;

@@ -99,7 +99,7 @@ pub const MANIFEST_PAGES_MAX: usize = 16_384;
 /// Contents up to this size are kept inside the database, in bytes.
 pub const INLINE_BYTES_MAX: u64 = 32 << 10;
 /// Bytes offered ahead of need in one transfer: bounds memory, hides the round trip.
-pub const OFFER_WINDOW_BYTES: usize = 12 << 20;
+pub const OFFER_WINDOW_BYTES: usize = 8 << 20;
 /// Chunks offered ahead of need in one transfer.
 pub const OFFER_WINDOW_CHUNKS: usize = 2_048;
 /// Bytes asked for ahead from one holder in a get.
@@ -143,8 +143,8 @@ pub const COMMIT_WAIT_MS: u64 = 3_000;
 pub const SYNC_INTERVAL_MS: u64 = 2_000;
 /// Buckets in which two catalogs are compared: 8 bytes each fit one frame.
 pub const SYNC_BUCKETS: usize = 1_024;
-/// Extra dots in a causal context that is accepted from a peer.
-pub const CONTEXT_DOTS_MAX: usize = 100_000;
+/// Dots beyond the prefixes in a causal context that is sent, stored, or accepted from a peer.
+pub const CONTEXT_DOTS_MAX: usize = 20_000;
 
 // ---- commands ----
 
@@ -153,6 +153,130 @@ pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(10);
 /// A node leaves within this long after the first signal.
 pub const STOP_TIMEOUT: Duration = Duration::from_secs(5);
 
+// ---- identity and sockets ----
+
+/// Longest cluster key, in bytes: a pass phrase of any length, not a file given by mistake.
+pub const CLUSTER_KEY_BYTES_MAX: usize = 4 << 10;
+/// Most addresses of this machine that beacons are sent from: more is no LAN machine.
+pub const INTERFACES_MAX: usize = 64;
+/// Room asked of the system for datagrams that wait, in bytes: a beacon from each of
+/// [`NODES_MAX`] nodes, nearly; the system may give less.
+pub const RECEIVE_BUFFER_BYTES: usize = 1 << 20;
+/// Pause after a socket fails to receive, so that a lasting failure does not become a busy loop.
+pub const RECEIVE_RETRY_INTERVAL: Duration = Duration::from_millis(100);
+// ---- store ----
+
+/// Bytes written to a large incoming content between two early syncs, so that the last is short.
+pub const WRITE_BACK_BYTES: u64 = 64 << 20;
+/// Early syncs waiting for the thread that does them; one that finds no room is left out.
+pub const WRITE_BACK_QUEUE_MAX: usize = 16;
+/// A broken-off content is kept for its sender to continue from this many received bytes on.
+pub const PARTIAL_BYTES_MIN: u64 = 1 << 20;
+/// Chunks of broken-off contents that are known in memory, some 100 bytes each.
+pub const PARTIAL_CHUNKS_MAX: usize = 200_000;
+/// Content files kept open for reading: a few transfers at once, far below any limit of the system.
+pub const OPEN_CONTENTS_MAX: usize = 16;
+/// Chunks of one incoming content that its own later chunks are compared with, some 100 bytes each.
+pub const DUPLICATES_MAX: usize = 32_768;
+/// Chunks offered of one incoming content and not yet there, or behind one that is not: 48 bytes
+/// each. The sender's window is far smaller; whoever goes beyond is refused.
+pub const INCOMING_CHUNKS_MAX: usize = 65_536;
+/// Disks below this size keep only [`HEADROOM_PERCENT`] free: [`HEADROOM_BYTES`] is most of a card.
+pub const SMALL_DISK_BYTES: u64 = 20 << 30;
+/// A group commit takes no further writes once it has this many bytes, so that it stays short.
+pub const COMMIT_BYTES_TARGET: usize = 8 << 20;
+/// Catalogs up to this size are checked whole at each open; larger ones where they are read.
+pub const CATALOG_CHECK_BYTES_MAX: u64 = 64 << 20;
+/// Manifest pages of an incoming content kept in memory, 36 KiB each; the rest go to a file. A
+/// content that is kept inside the database never has more, even in chunks of one byte.
+pub const INCOMING_PAGES_IN_MEMORY: usize = 32;
+// ---- connections and transfers in detail ----
+
+/// Largest hello, in bytes: a stranger who has not said who it is gets no more room than this.
+pub const HELLO_BYTES_MAX: usize = 4 << 10;
+/// Plaintext collected before it is given to TLS, in bytes: four records, one system call.
+pub const WRITE_BUFFER_BYTES: usize = 64 << 10;
+/// Ciphertext read from a socket at once, in bytes: rustls alone asks for 4 KiB each time.
+pub const READ_BUFFER_BYTES: usize = 64 << 10;
+/// A peer that acknowledges nothing at TCP level for this long is gone.
+pub const PEER_GONE_TIMEOUT: Duration = Duration::from_secs(10);
+/// A disk that has not finished one operation in this time no longer counts as working.
+pub const DISK_PATIENCE_MS: u64 = 30_000;
+/// Contents sent to a chain and not yet reported stored; one of more than [`INLINE_BYTES_MAX`]
+/// counts [`PUT_OUTSTANDING_FILE_COST`] fold, because it keeps a file open at each holder.
+pub const PUT_OUTSTANDING_MAX: usize = 1_024;
+/// See [`PUT_OUTSTANDING_MAX`].
+pub const PUT_OUTSTANDING_FILE_COST: u32 = 4;
+/// Chunks between the reading thread of a put and the network.
+pub const PUT_PIECES_QUEUE: usize = 64;
+/// Contents up to this size are fetched whole and checked by computing their id, in bytes: one
+/// request instead of three.
+pub const FETCH_WHOLE_BYTES: u64 = 256 << 10;
+/// Contents fetched whole at the same time.
+pub const FETCH_WHOLE_AT_ONCE: usize = 128;
+/// Most bytes of parts that a holder reads from its disk in one go for one reader.
+pub const SERVE_BATCH_BYTES: usize = 4 << 20;
+/// How far a get to a pipe may run ahead of what it has written, in bytes.
+pub const STREAM_AHEAD_BYTES: u64 = 16 << 20;
+// ---- command line ----
+
+/// Largest `config.toml`, in bytes: a hand-written file is a few KiB.
+pub const CONFIG_BYTES_MAX: u64 = 1 << 20;
+/// Longest duration that a user may ask for: ten years, far from any overflow of a deadline.
+pub const DURATION_MAX: Duration = Duration::from_secs(3_650 * 24 * 3_600);
+// ---- what peers may make a node keep or do ----
+
+/// Runs of proxies that a causal context tells of: each start of each proxy there ever was.
+pub const CONTEXT_INSTANCES_MAX: usize = 20_000;
+/// Concurrent versions of one name: far more than sides that a LAN can fall into, and with links
+/// of any length still one record and one frame.
+pub const VERSIONS_PER_NAME_MAX: usize = 96;
+/// Concurrent settings of one version's wanted count.
+pub const SETTINGS_PER_VERSION_MAX: usize = 64;
+/// No honest node is this many dots, or terms, ahead of what it can know.
+pub const COUNTER_LEAP_MAX: u64 = 1 << 32;
+/// Terms up to here are believed however far they leap, so that a machine that was off for long
+/// follows; beyond, only leaps of [`COUNTER_LEAP_MAX`] are, so that the last term is never reached.
+pub const TERM_LEAP_FREE: u64 = 1 << 62;
+/// Frames heard from peers and commands that wait for the engine, of up to
+/// [`FRAME_HEAD_BYTES_MAX`] each. Apart from [`INPUT_QUEUE_MAX`], so that others' messages never
+/// take the room of what the node tells itself.
+pub const HEARD_QUEUE_MAX: usize = 16;
+/// Datagrams that wait for the engine: a beacon a node of a LAN at its largest.
+pub const DATAGRAM_QUEUE_MAX: usize = 1_024;
+/// Links that are being dialled at once.
+pub const LINK_DIALS_MAX: usize = 64;
+/// Addresses that others spoke of and that are being dialled at once.
+pub const CONTACT_DIALS_MAX: usize = 32;
+/// Keep-promises given and not over: dozens of drops a second for as long as a promise holds.
+pub const PROMISES_MAX: usize = 16_384;
+/// Copies being checked before a promise at once.
+pub const CHECKS_MAX: usize = 256;
+/// Pulls that were ordered and are under way: more than a proxy orders, see
+/// [`PULLS_PER_NODE_MAX`].
+pub const PULLS_ORDERED_MAX: usize = 128;
+/// Other clusters in sight that `status` can name.
+pub const FOREIGN_MAX: usize = 64;
+/// How often an empty node joins another cluster, within [`ADOPTIONS_WINDOW_MS`].
+pub const ADOPTIONS_MAX: u32 = 8;
+/// See [`ADOPTIONS_MAX`].
+pub const ADOPTIONS_WINDOW_MS: u64 = 10_000;
+/// Chunks offered in one session that are not there yet, over all its contents, some 50 bytes each.
+pub const SESSION_CHUNKS_MAX: usize = 8 * OFFER_WINDOW_CHUNKS;
+/// Bytes of parts that wait to be written to readers, shared by all transfers; each may have one
+/// part all the same.
+pub const SERVE_BYTES_TARGET: usize = 16 << 20;
+/// Lines that others can cause in the log, within [`LOG_WINDOW_MS`], for each kind.
+pub const LOG_LINES_MAX: u32 = 30;
+/// See [`LOG_LINES_MAX`].
+pub const LOG_WINDOW_MS: u64 = 10_000;
+// ---- demo ----
+
+/// Fewest nodes in a demo: three copies, and a place to mend them when one dies.
+pub const DEMO_NODES_MIN: u8 = 4;
+/// Most nodes in a demo: they are processes of one machine.
+pub const DEMO_NODES_MAX: u8 = 32;
+
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX >= CHUNK_BYTES_MAX);
 const _: () = assert!(PAGE_BYTES_TARGET + NAME_BYTES_MAX + SYMLINK_BYTES_MAX < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(KEEP_TRUST_MS + KEEP_TRUST_MS / 10 < KEEP_LEASE_MS);
@@ -160,6 +284,20 @@ const _: () = assert!(BEACON_INTERVAL_MS * 2 < SUSPECT_AFTER_MS);
 const _: () = assert!(OFFER_WINDOW_BYTES >= 2 * CHUNK_BYTES_MAX);
 const _: () = assert!(OFFER_WINDOW_CHUNKS * 64 < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(SYNC_BUCKETS * 16 < FRAME_HEAD_BYTES_MAX);
+const _: () =
+    assert!((CONTEXT_DOTS_MAX + CONTEXT_INSTANCES_MAX) * 18 + SYNC_BUCKETS * 10 < FRAME_HEAD_BYTES_MAX);
+const _: () = assert!(
+    VERSIONS_PER_NAME_MAX * (SYMLINK_BYTES_MAX + 64 + SETTINGS_PER_VERSION_MAX * 19) + NAME_BYTES_MAX
+        < FRAME_HEAD_BYTES_MAX
+);
+const _: () = assert!(PULLS_ORDERED_MAX > PULLS_PER_NODE_MAX);
 const _: () = assert!(MANIFEST_PAGES_MAX * 32 <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(MANIFEST_PAGE_CHUNKS * 36 <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(ELECTION_FIRST_WAIT_MS <= ELECTION_WAIT_MS);
+const _: () = assert!(INCOMING_PAGES_IN_MEMORY * MANIFEST_PAGE_CHUNKS >= INLINE_BYTES_MAX as usize);
+const _: () = assert!(INCOMING_CHUNKS_MAX >= 4 * OFFER_WINDOW_CHUNKS);
+const _: () = assert!(HELLO_BYTES_MAX < FRAME_HEAD_BYTES_MAX);
+const _: () = assert!(FETCH_WHOLE_BYTES <= FRAME_PAYLOAD_BYTES_MAX as u64);
+const _: () = assert!(STREAM_AHEAD_BYTES >= 2 * CHUNK_BYTES_MAX as u64);
+const _: () = assert!(FETCH_WINDOW_BYTES >= CHUNK_BYTES_MAX as u64);
+const _: () = assert!(WORKING_INTERVAL.as_millis() * 3 < STALL_TIMEOUT.as_millis());

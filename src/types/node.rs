@@ -65,6 +65,8 @@ pub struct Presence {
     pub free_bytes: u64,
     /// Contents it holds.
     pub contents: u64,
+    /// Digest of which contents they are: the wrapping sum of the first 8 bytes of their ids, little-endian.
+    pub inventory_digest: u64,
     /// Digest of its catalog; equal digests mean equal catalogs.
     pub catalog_digest: u64,
     /// The uuids of its cluster, lowest first; at most [`crate::limits::LINEAGE_MAX`].

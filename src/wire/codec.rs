@@ -5,7 +5,7 @@
 //! and never the serde path (it fails before it allocates), no recursive types, no vectors of
 //! zero-sized items, and the consumed length is compared so that trailing bytes are refused.
 
-use crate::limits::FRAME_HEAD_BYTES_MAX;
+use crate::limits::{FRAME_HEAD_BYTES_MAX, REPLICAS_MAX};
 use crate::types::{
     Body, ChunkHash, ChunkRef, ContentId, DiskId, Dot, FileName, InstanceId, Lineage, MachineId, NodeId,
     NodeRoute, Pin, Presence, Term, Version, Wanted,
@@ -119,7 +119,6 @@ layout!(InstanceId newtype);
 layout!(FileName text);
 layout!(MachineId text);
 layout!(Dot { counter, instance });
-layout!(Wanted { initial, later });
 layout!(Version { dot, body, mode, modified_ns, wanted });
 layout!(ChunkRef { hash, bytes });
 layout!(Term { number, proxy });
@@ -142,6 +141,7 @@ layout!(Presence {
     used_bytes,
     free_bytes,
     contents,
+    inventory_digest,
     catalog_digest,
     lineage,
     established,
@@ -162,6 +162,26 @@ impl<C> Decode<C> for MachineId {
         MachineId::parse(&text).ok_or(Undecodable::Other("an invalid machine label"))
     }
 }
+
+impl Encode for Wanted {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        Encode::encode(&self.initial, encoder)?;
+        Encode::encode(&self.later, encoder)
+    }
+}
+
+impl<C> Decode<C> for Wanted {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        let wanted = Wanted { initial: Decode::decode(decoder)?, later: Decode::decode(decoder)? };
+        let later = wanted.later.iter().flat_map(|settings| settings.iter().map(|(_, count)| *count));
+        if later.chain([wanted.initial]).all(|count| (1..=REPLICAS_MAX).contains(&count)) {
+            Ok(wanted)
+        } else {
+            Err(Undecodable::Other("an impossible number of copies"))
+        }
+    }
+}
+layout!(borrow Wanted);
 
 impl Encode for Pin {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {

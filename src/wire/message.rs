@@ -176,6 +176,13 @@ pub enum Message {
         /// The promise.
         kept: bool,
     },
+    /// The drop is over, one way or the other: the promise is no longer needed.
+    KeepRelease {
+        /// What.
+        content: ContentId,
+        /// As in the question.
+        nonce: u64,
+    },
 }
 
 /// State of a pull.

@@ -14,6 +14,7 @@ pub mod message;
 pub mod record;
 pub mod transfer;
 
+pub use bincode::{Decode, Encode};
 pub use codec::{DecodeError, decode, encode};
 
 /// The protocol this program speaks, in datagrams and frames. A node speaks with the one before.

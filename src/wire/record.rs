@@ -3,7 +3,7 @@
 //! Each starts with a version byte, so that a later program can read what this one wrote.
 
 use super::{DecodeError, decode, encode};
-use crate::types::{FileName, InstanceId, Version};
+use crate::types::{ChunkHash, FileName, InstanceId, Version};
 use bincode::{Decode, Encode};
 
 /// First byte of every record.
@@ -42,6 +42,9 @@ pub struct ContentRecord {
     pub inline: bool,
     /// Chunks in its manifest.
     pub chunks: u32,
+    /// The chunk of a content that is one chunk, the usual case: its page follows from it and
+    /// needs no row of its own.
+    pub single: Option<ChunkHash>,
     /// When it became durable, wall milliseconds.
     pub stored_ms: u64,
     /// When it was last hashed whole, wall milliseconds.

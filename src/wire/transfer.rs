@@ -55,7 +55,7 @@ pub enum TransferFrame {
         /// Who dropped out of the chain.
         failed: Vec<NodeId>,
     },
-    /// Holder → sender: still at it (syncing), do not give up.
+    /// Either way: still at it (syncing, or reading a slow pipe), do not give up.
     Working,
     /// Either way: this connection is of no use any more, and why.
     Failed {
@@ -84,6 +84,12 @@ pub enum TransferFrame {
         tag: u32,
         /// Why.
         message: Box<str>,
+    },
+    /// Sender → holder: this content cannot be finished (its file changed while it was read);
+    /// nothing more comes for it, and nothing is answered.
+    Abandon {
+        /// As in the offer.
+        content_no: u32,
     },
 }
 

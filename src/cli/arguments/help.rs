@@ -1,0 +1,114 @@
+//! Longer help: what the one line of an option cannot say, with examples. It is the first thing that
+//! someone reads who has never heard of thorp.
+
+/// thorp in one line.
+pub const ABOUT: &str = "Turns the machines of a LAN into one: files in as many copies as you ask";
+/// thorp for those who have never heard of it.
+pub const INTRODUCTION: &str = "\
+thorp turns the machines of a LAN into one. Start `thorp up` on each: they find each other by
+themselves, and keep every file that you put in as many copies as you ask, each on a different
+machine. When a machine dies, its copies are made anew elsewhere. Nothing is configured and
+nothing leaves the LAN.";
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  thorp demo                     see it work: five nodes on this machine, in a minute
+  thorp up                       make this machine part of the LAN's store
+  thorp put photos -n 3          store a folder, three copies of each file
+  thorp ls                       what is stored, and where
+  thorp get photos/              get it back, on any machine
+  thorp status                   which machines there are, and how they are
+
+Sizes: `500M` is 500 x 1000 x 1000 bytes, `500MiB` is 500 x 1024 x 1024; k, M, G, T and P.
+Durations: `500ms`, `30s`, `10m`, `24h`, `7d`.
+
+A cluster key closes the LAN to those who lack it. It is no option, since others can read those:
+  (umask 077; thorp key new > house.key)     then `--key-file house.key`, or
+  THORP_KEY                                  the key itself, in the environment
+
+Every option has a variable, and every setting a key in config.toml, like --heal-after,
+THORP_HEAL_AFTER and heal_after = \"60s\". Order: option, environment, file, default. An empty
+variable is as good as none. THORP_LOG takes a filter for logs, like `debug`; NO_COLOR turns
+colours off.
+
+Exit codes: 0 done, 1 failed, 2 wrong usage, 3 no proxy found, 4 no such file or machine,
+5 accepted but fewer copies than asked for now, 6 not allowed.";
+
+pub(super) const UP_EXAMPLES: &str = "\
+Runs in the foreground until Ctrl-C or SIGTERM. Once it is ready it prints one line:
+`ready <node id> <tcp address:port> <http address:port or ->`.
+
+Examples:
+  thorp up
+  thorp up --capacity 500G --name attic
+  thorp up --role client                      neither stores nor leads
+  thorp up --key-file /etc/thorp/house.key    only with those who have the same key";
+pub(super) const STATUS_EXAMPLES: &str = "\
+Examples:
+  thorp status
+  thorp status --json | jq '.nodes[] | select(.state != \"up\") | .name'";
+pub(super) const DEMO_EXAMPLES: &str = "\
+Starts real nodes as processes of this machine, in a temporary folder and on loopback alone: puts a
+file in three copies, kills a holder and shows the repair, kills the proxy and shows the takeover,
+changes the number of copies, gets the file back and compares it. Leaves nothing behind.
+
+Examples:
+  thorp demo
+  thorp demo holiday.mp4 --nodes 7
+  thorp demo --keep                           leave the folder, to look at it";
+pub(super) const KEY_EXAMPLES: &str = "\
+Example:
+  (umask 077; thorp key new > house.key)      readable by you alone
+  thorp up --key-file house.key               on each machine, with the same file";
+pub(super) const COMPLETIONS_EXAMPLES: &str = "\
+Examples:
+  thorp completions bash > ~/.local/share/bash-completion/completions/thorp
+  thorp completions fish > ~/.config/fish/completions/thorp.fish
+  thorp completions zsh > ~/.zfunc/_thorp";
+pub(super) const MAN_EXAMPLES: &str = "\
+Examples:
+  thorp man | man -l -
+  thorp man > /usr/local/share/man/man1/thorp.1";
+pub(super) const PUT_EXAMPLES: &str = "\
+A file is stored under its own name, a folder as `folder/...`. What a machine already has in any
+file does not travel again.
+
+Examples:
+  thorp put report.pdf
+  thorp put photos -n 3                       every file below photos/, three copies each
+  thorp put draft.txt --as texts/final.txt
+  thorp put *.log --into logs/today
+  pg_dump shop | thorp put - --as shop.sql    from standard input
+  thorp put report.pdf -n 3 --strict          exit code 5 if there are not three copies now";
+pub(super) const GET_EXAMPLES: &str = "\
+A name that ends in `/` is everything under it. A broken-off get continues where it stopped.
+
+Examples:
+  thorp get report.pdf
+  thorp get photos/ -o /tmp                   writes /tmp/photos/...
+  thorp get shop.sql -o - | psql shop         to standard output";
+pub(super) const LS_EXAMPLES: &str = "\
+States: ok; healing (copies are being made or removed); degraded (fewer copies than wanted, and no
+machine to put more on now); lost (no live copy).
+
+Examples:
+  thorp ls
+  thorp ls photos/ -l
+  thorp ls --json | jq '.[] | select(.state != \"ok\")'";
+pub(super) const REPLICAS_EXAMPLES: &str = "\
+Without N it shows how many copies are wanted and where they are. More than there are machines is
+accepted: the rest follow when machines join. To remove a file, see `thorp rm`.
+
+Examples:
+  thorp replicas report.pdf
+  thorp replicas report.pdf 3 --wait";
+pub(super) const RM_EXAMPLES: &str = "\
+Examples:
+  thorp rm report.pdf
+  thorp rm -r photos                          everything under photos/";
+pub(super) const HASH_EXAMPLES: &str = "\
+The id is the one that `thorp ls -l` shows: equal ids, equal bytes.
+
+Examples:
+  thorp hash report.pdf
+  thorp hash photos                           every file below it
+  pg_dump shop | thorp hash -";

@@ -1,0 +1,429 @@
+//! What can be typed: options, commands, and the help that explains them.
+//!
+//! Invariant: what passes here is well-formed, so commands check nothing again. The cluster key is
+//! no argument, ever: others can read those in the process list.
+
+mod help;
+
+#[cfg(test)]
+mod tests;
+
+pub use help::{ABOUT, INTRODUCTION};
+
+use crate::cli::failure::Failure;
+use crate::cli::names::{NamePattern, parse_folder, parse_name, parse_pattern};
+use crate::cli::units::{parse_duration, parse_size};
+use crate::config::{
+    Given, Http, Peer, ROLES, check_replicas, parse_address, parse_http, parse_label, parse_machine,
+    parse_peer, parse_port, parse_role,
+};
+use crate::limits::{DEMO_NODES_MAX, DEMO_NODES_MIN, NAME_BYTES_MAX, REPLICAS_MAX};
+use crate::types::{FileName, MachineId, Pin};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{ArgAction, Args, Parser, Subcommand};
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The command line.
+#[derive(Clone, Debug, Parser)]
+#[command(
+    name = "thorp",
+    bin_name = "thorp",
+    version,
+    about = help::INTRODUCTION,
+    after_help = help::EXAMPLES,
+    arg_required_else_help = true,
+    subcommand_required = true,
+    infer_long_args = false,
+    max_term_width = 100,
+)]
+pub struct Arguments {
+    /// Options of every command.
+    #[command(flatten)]
+    pub global: GlobalArguments,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// A flag's variable: the usual words for yes and no; nothing is no.
+fn parse_flag(text: &str) -> Result<bool, String> {
+    match text.to_ascii_lowercase().as_str() {
+        "1" | "true" | "yes" | "on" | "y" | "t" => Ok(true),
+        "" | "0" | "false" | "no" | "off" | "n" | "f" => Ok(false),
+        _ => Err("use `1` or `0`".to_owned()),
+    }
+}
+
+/// Options of every command, before or after it.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Options everywhere")]
+pub struct GlobalArguments {
+    /// Where all state of this node is kept [default: the platform's data folder + `thorp`]
+    #[arg(long, global = true, value_name = "DIR", env = "THORP_DATA_DIR", hide_env_values = true)]
+    pub data_dir: Option<PathBuf>,
+    /// Settings to read [default: the platform's config folder + `thorp/config.toml`]
+    #[arg(long, global = true, value_name = "FILE", env = "THORP_CONFIG", hide_env_values = true)]
+    pub config: Option<PathBuf>,
+    /// Take part in this cluster; others on the same LAN are ignored [default: default]
+    #[arg(long, global = true, value_name = "NAME", env = "THORP_CLUSTER", hide_env_values = true,
+          value_parser = parse_label)]
+    pub cluster: Option<Box<str>>,
+    /// File with the cluster key, one line that only you can read [default: none, an open LAN]
+    #[arg(long, global = true, value_name = "FILE", env = "THORP_KEY_FILE", hide_env_values = true)]
+    pub key_file: Option<PathBuf>,
+    /// Use only this address and its network; 127.0.0.1: this machine only [default: every interface]
+    #[arg(long, global = true, value_name = "ADDR", env = "THORP_BIND", hide_env_values = true,
+          value_parser = parse_address)]
+    pub bind: Option<IpAddr>,
+    /// UDP port of discovery, and the TCP port unless it is taken [default: 7667]
+    #[arg(long, global = true, value_name = "PORT", env = "THORP_PORT", hide_env_values = true,
+          value_parser = parse_port, allow_negative_numbers = true)]
+    pub port: Option<u16>,
+    /// Look there too, where broadcasts do not reach; may be repeated
+    #[arg(long = "peer", global = true, value_name = "HOST[:PORT]", env = "THORP_PEER", hide_env_values = true,
+          value_delimiter = ',', action = ArgAction::Append, value_parser = parse_peer)]
+    pub peers: Option<Vec<Peer>>,
+    /// How long a command waits for a proxy [default: 10s]
+    #[arg(long, global = true, value_name = "DURATION", env = "THORP_TIMEOUT", hide_env_values = true,
+          value_parser = parse_duration, allow_hyphen_values = true)]
+    pub timeout: Option<Duration>,
+    /// Print one JSON document on standard output and nothing else there
+    #[arg(long, global = true, env = "THORP_JSON", hide_env_values = true, value_parser = parse_flag)]
+    pub json: bool,
+    /// No progress and notes; twice: no warnings either
+    #[arg(short, long, global = true, action = ArgAction::Count)]
+    pub quiet: u8,
+    /// More detail in the logs on standard error; up to three times
+    #[arg(short, long, global = true, action = ArgAction::Count, conflicts_with = "quiet")]
+    pub verbose: u8,
+}
+
+/// What to do.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Make this machine part of the LAN's store, until Ctrl-C
+    #[command(after_help = help::UP_EXAMPLES)]
+    Up(UpArguments),
+    /// Show machines, their roles, and how the files are
+    #[command(after_help = help::STATUS_EXAMPLES)]
+    Status(StatusArguments),
+    /// Store files and folders
+    #[command(after_help = help::PUT_EXAMPLES)]
+    Put(PutArguments),
+    /// Get files back
+    #[command(after_help = help::GET_EXAMPLES)]
+    Get(GetArguments),
+    /// List what is stored, in how many copies, and where
+    #[command(after_help = help::LS_EXAMPLES)]
+    Ls(LsArguments),
+    /// Show or set how many copies a file has
+    #[command(after_help = help::REPLICAS_EXAMPLES)]
+    Replicas(ReplicasArguments),
+    /// Remove files
+    #[command(after_help = help::RM_EXAMPLES)]
+    Rm(RmArguments),
+    /// Print the content id of local files, to compare with `ls`
+    #[command(after_help = help::HASH_EXAMPLES)]
+    Hash(HashArguments),
+    /// Show on this machine alone how it works
+    #[command(after_help = help::DEMO_EXAMPLES)]
+    Demo(DemoArguments),
+    /// Make a cluster key
+    #[command(after_help = help::KEY_EXAMPLES, arg_required_else_help = true)]
+    Key(KeyArguments),
+    /// Print completions for a shell
+    #[command(after_help = help::COMPLETIONS_EXAMPLES)]
+    Completions(CompletionsArguments),
+    /// Print the manual page
+    #[command(after_help = help::MAN_EXAMPLES)]
+    Man(ManArguments),
+}
+
+/// `thorp up`.
+#[derive(Args, Clone, Debug)]
+pub struct UpArguments {
+    /// What this node does: `auto` stores and leads when it is its turn; `proxy` leads and stores
+    /// nothing; `storage` leads only where nobody else can; `client` does neither [default: auto]
+    #[arg(long, value_name = "ROLE", env = "THORP_ROLE", hide_env_values = true,
+          value_parser = PossibleValuesParser::new(ROLES).try_map(|role| parse_role(&role)))]
+    pub role: Option<Pin>,
+    /// The name that others see [default: the host name]
+    #[arg(long, value_name = "NAME", env = "THORP_NAME", hide_env_values = true, value_parser = parse_label)]
+    pub name: Option<Box<str>>,
+    /// Store at most this much, like `500G` [default: what is free, less headroom]
+    #[arg(long, value_name = "SIZE", env = "THORP_CAPACITY", hide_env_values = true,
+          value_parser = parse_size, allow_hyphen_values = true)]
+    pub capacity: Option<u64>,
+    /// Count as this machine; for several nodes on one machine that should count as different ones
+    /// [default: this machine's own id]
+    #[arg(long, value_name = "ID", env = "THORP_MACHINE", hide_env_values = true, value_parser = parse_machine)]
+    pub machine: Option<MachineId>,
+    /// Where to serve HTTP; only `off` in this version
+    #[arg(long, value_name = "ADDR:PORT|off", env = "THORP_HTTP", hide_env_values = true, value_parser = parse_http)]
+    pub http: Option<Http>,
+    /// Replace the copies of a machine that has been silent this long [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
+          value_parser = parse_duration, allow_hyphen_values = true)]
+    pub heal_after: Option<Duration>,
+}
+
+/// `thorp status`.
+#[derive(Args, Clone, Debug)]
+pub struct StatusArguments {}
+
+/// `thorp demo`.
+#[derive(Args, Clone, Debug)]
+pub struct DemoArguments {
+    /// The file to use [default: a generated one of 64 MiB]
+    pub file: Option<PathBuf>,
+    /// How many nodes
+    #[arg(long, value_name = "N", env = "THORP_NODES", hide_env_values = true, default_value_t = 5,
+          value_parser = clap::value_parser!(u8).range(i64::from(DEMO_NODES_MIN)..=i64::from(DEMO_NODES_MAX)))]
+    pub nodes: u8,
+    /// Leave the folder of the demo in place
+    #[arg(long, env = "THORP_KEEP", hide_env_values = true, value_parser = parse_flag)]
+    pub keep: bool,
+}
+
+/// `thorp key`.
+#[derive(Args, Clone, Debug)]
+pub struct KeyArguments {
+    /// What to do with keys.
+    #[command(subcommand)]
+    pub command: KeyCommand,
+}
+
+/// What to do with keys.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Print a new random key of 128 bits
+    #[command(after_help = help::KEY_EXAMPLES)]
+    New,
+}
+
+/// `thorp completions`.
+#[derive(Args, Clone, Debug)]
+pub struct CompletionsArguments {
+    /// For which shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// `thorp man`.
+#[derive(Args, Clone, Debug)]
+pub struct ManArguments {}
+
+/// `thorp put`.
+#[derive(Args, Clone, Debug)]
+pub struct PutArguments {
+    /// Files and folders; `-` is standard input and needs --as
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+    /// Store the one PATH under this name
+    #[arg(long = "as", value_name = "NAME", env = "THORP_AS", hide_env_values = true, value_parser = parse_name)]
+    pub as_name: Option<FileName>,
+    /// Store everything under PREFIX/
+    #[arg(long, value_name = "PREFIX", env = "THORP_INTO", hide_env_values = true, value_parser = parse_folder)]
+    pub into: Option<FileName>,
+    /// How many copies, each on another machine [default: 2]
+    #[arg(short = 'n', long, value_name = "N", env = "THORP_REPLICAS", hide_env_values = true,
+          value_parser = parse_replicas_to_put, allow_negative_numbers = true)]
+    pub replicas: Option<u8>,
+    /// Exit with 5 if there are fewer copies than asked for now
+    #[arg(long, env = "THORP_STRICT", hide_env_values = true, value_parser = parse_flag)]
+    pub strict: bool,
+}
+
+/// `thorp get`.
+#[derive(Args, Clone, Debug)]
+pub struct GetArguments {
+    /// Names as `ls` shows them; with `/` at its end, everything under it
+    #[arg(required = true, value_name = "NAME", value_parser = parse_pattern)]
+    pub names: Vec<NamePattern>,
+    /// Where to write: a file, a folder, or `-` for standard output [default: this folder]
+    #[arg(short, long, value_name = "PATH", env = "THORP_OUTPUT", hide_env_values = true)]
+    pub output: Option<PathBuf>,
+    /// Overwrite files that are different
+    #[arg(long, env = "THORP_FORCE", hide_env_values = true, value_parser = parse_flag)]
+    pub force: bool,
+}
+
+/// `thorp ls`.
+#[derive(Args, Clone, Debug)]
+pub struct LsArguments {
+    /// Only names that start with this
+    #[arg(value_name = "PREFIX", value_parser = parse_prefix)]
+    pub prefix: Option<Box<str>>,
+    /// Also content ids, times, and who holds the copies
+    #[arg(short, long, env = "THORP_LONG", hide_env_values = true, value_parser = parse_flag)]
+    pub long: bool,
+}
+
+/// `thorp replicas`.
+#[derive(Args, Clone, Debug)]
+pub struct ReplicasArguments {
+    /// A name as `ls` shows it
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: FileName,
+    /// How many copies to keep from now on
+    #[arg(value_name = "N", value_parser = parse_replicas_to_keep, allow_negative_numbers = true)]
+    pub count: Option<u8>,
+    /// Wait, and show progress, until there are that many
+    #[arg(long, env = "THORP_WAIT", hide_env_values = true, value_parser = parse_flag)]
+    pub wait: bool,
+    /// Exit with 5 if there are fewer copies than asked for now
+    #[arg(long, env = "THORP_STRICT", hide_env_values = true, value_parser = parse_flag)]
+    pub strict: bool,
+}
+
+/// `thorp rm`.
+#[derive(Args, Clone, Debug)]
+pub struct RmArguments {
+    /// Names as `ls` shows them
+    #[arg(required = true, value_name = "NAME", value_parser = parse_pattern)]
+    pub names: Vec<NamePattern>,
+    /// Also everything under a name
+    #[arg(short, long, env = "THORP_RECURSIVE", hide_env_values = true, value_parser = parse_flag)]
+    pub recursive: bool,
+}
+
+/// `thorp hash`.
+#[derive(Args, Clone, Debug)]
+pub struct HashArguments {
+    /// Files, and folders for every file below them; `-` is standard input
+    #[arg(required = true, value_name = "PATH")]
+    pub paths: Vec<PathBuf>,
+}
+
+fn parse_replicas_to_put(text: &str) -> Result<u8, String> {
+    check_replicas(text.parse().unwrap_or(-1))
+}
+
+fn parse_replicas_to_keep(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(0) => Err(format!(
+            "with 0 copies there is no file: to remove it, use `thorp rm`; copies are 1 to {REPLICAS_MAX}"
+        )),
+        Ok(count) => check_replicas(count),
+        Err(_) => check_replicas(-1),
+    }
+}
+
+fn parse_prefix(text: &str) -> Result<Box<str>, String> {
+    if text.len() > NAME_BYTES_MAX {
+        return Err(format!("no name is longer than {NAME_BYTES_MAX} bytes"));
+    }
+    Ok(text.into())
+}
+
+impl Arguments {
+    /// What options and environment say of settings. The cluster key is not among them: it comes
+    /// from [`crate::config::key_in_environment`].
+    #[must_use]
+    pub fn given(&self) -> Given {
+        let global = &self.global;
+        let given = Given {
+            data_dir: global.data_dir.clone(),
+            config: global.config.clone(),
+            cluster: global.cluster.clone(),
+            key_file: global.key_file.clone(),
+            bind: global.bind,
+            port: global.port,
+            peers: global.peers.clone(),
+            timeout: global.timeout,
+            ..Given::default()
+        };
+        match &self.command {
+            Command::Up(up) => Given {
+                role: up.role,
+                name: up.name.clone(),
+                capacity_bytes: up.capacity,
+                machine: up.machine.clone(),
+                heal_after: up.heal_after,
+                http: up.http,
+                ..given
+            },
+            Command::Put(put) => Given { replicas: put.replicas, ..given },
+            _ => given,
+        }
+    }
+
+    /// Rules between arguments, which the parser does not know.
+    ///
+    /// # Errors
+    /// Wrong usage.
+    pub fn check(&self) -> Result<(), Failure> {
+        match &self.command {
+            Command::Put(put) => put.check(),
+            Command::Get(get) => get.check(self.global.json),
+            Command::Rm(rm) => rm.check(),
+            Command::Hash(hash) => standard_input_once(&hash.paths),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl PutArguments {
+    fn check(&self) -> Result<(), Failure> {
+        standard_input_once(&self.paths)?;
+        if self.as_name.is_some() && self.paths.len() > 1 {
+            return Err(Failure::usage("`--as` names one PATH, and there are several")
+                .hint("put them one by one, or under one folder with `--into PREFIX`"));
+        }
+        if self.as_name.is_none() && self.paths.iter().any(|path| is_standard(path)) {
+            return Err(Failure::usage("standard input has no name").hint("name it: `thorp put - --as NAME`"));
+        }
+        Ok(())
+    }
+}
+
+impl GetArguments {
+    /// Whether the output is standard output.
+    #[must_use]
+    pub fn to_standard_output(&self) -> bool {
+        self.output.as_deref().is_some_and(is_standard)
+    }
+
+    fn check(&self, json: bool) -> Result<(), Failure> {
+        if !self.to_standard_output() {
+            return Ok(());
+        }
+        if json {
+            return Err(
+                Failure::usage("`-o -` and `--json` both need standard output").hint("use one of them")
+            );
+        }
+        if !matches!(self.names.as_slice(), [NamePattern::File(_)]) {
+            return Err(
+                Failure::usage("`-o -` writes one file").hint("get a folder or several files with `-o DIR`")
+            );
+        }
+        Ok(())
+    }
+}
+
+impl RmArguments {
+    fn check(&self) -> Result<(), Failure> {
+        match self.names.iter().find(|name| matches!(name, NamePattern::Under(_))) {
+            Some(name) if !self.recursive => {
+                Err(Failure::usage(format!("`{name}` is everything under a name")).hint("say so with `-r`"))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a path argument stands for standard input or output.
+#[must_use]
+pub fn is_standard(path: &Path) -> bool {
+    path.as_os_str() == "-"
+}
+
+fn standard_input_once(paths: &[PathBuf]) -> Result<(), Failure> {
+    if paths.iter().filter(|path| is_standard(path)).count() > 1 {
+        return Err(Failure::usage("standard input can be read only once").hint("give `-` once"));
+    }
+    Ok(())
+}

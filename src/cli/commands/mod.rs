@@ -1,0 +1,17 @@
+//! One file a command.
+//!
+//! A command gets what was typed, already checked, and gives its outcome or why it failed; it
+//! prints by the printer alone and never ends the process.
+
+pub mod completions;
+pub mod demo;
+pub mod get;
+pub mod hash;
+pub mod key;
+pub mod ls;
+pub mod man;
+pub mod put;
+pub mod replicas;
+pub mod rm;
+pub mod status;
+pub mod up;

@@ -1,0 +1,85 @@
+//! `thorp status`: machines, roles, health.
+
+use crate::cli::Context;
+use crate::cli::arguments::StatusArguments;
+use crate::cli::failure::{Failure, Outcome};
+use crate::cli::json::StatusDocument;
+use crate::cli::printer::{Printer, Style};
+use crate::cli::session::{failure_of, with_session};
+use crate::cli::table::{Align, Table};
+use crate::cli::units::format_bytes;
+use crate::client::ClientError;
+use crate::config::KeySource;
+use crate::wire::message::{ClusterStatus, Reply, Request};
+
+/// Shows what the proxy knows.
+///
+/// # Errors
+/// When no proxy is found.
+pub fn run(context: &Context, _arguments: &StatusArguments) -> Result<Outcome, Failure> {
+    with_session(context, async |mut session| {
+        let reply = session.ask(&Request::Status).await.map_err(failure_of)?;
+        let Reply::Status(status) = reply else {
+            return Err(failure_of(ClientError::Nonsense));
+        };
+        let secured = context.settings.key != KeySource::Open;
+        let document = StatusDocument::new(&context.settings.cluster, secured, &status);
+        context.printer.result(&document, |printer| show(printer, &document, &status));
+        Ok(Outcome::Done)
+    })
+}
+
+fn show(printer: &Printer, document: &StatusDocument, status: &ClusterStatus) {
+    let cluster = &document.cluster;
+    let access = if cluster.secured {
+        "closed: only those with its key".to_owned()
+    } else {
+        printer.paint(Style::Warn, "open: anyone on this LAN can read and change its files")
+    };
+    printer.line(format_args!("cluster `{}` ({access}), term {}", printer.name(&cluster.name), cluster.term));
+    if !status.ready {
+        printer.line("the proxy is new and is still hearing from the machines");
+    }
+    for other in &status.others {
+        let text = format!("another cluster with files is on this LAN, not merged: {other}");
+        printer.line(printer.paint(Style::Warn, &text));
+    }
+    let mut table = Table::new(&[
+        ("machine", Align::Left),
+        ("roles", Align::Left),
+        ("state", Align::Left),
+        ("address", Align::Left),
+        ("used", Align::Right),
+        ("free", Align::Right),
+        ("contents", Align::Right),
+    ]);
+    for node in &document.nodes {
+        let style = match node.state {
+            "up" => None,
+            "down" => Some(Style::Bad),
+            _ => Some(Style::Warn),
+        };
+        let cells = vec![
+            printer.name(&node.name).into_owned(),
+            node.roles.join(", "),
+            node.state.to_owned(),
+            node.addr.clone().unwrap_or_default(),
+            format_bytes(node.used_bytes),
+            format_bytes(node.free_bytes),
+            node.contents.to_string(),
+        ];
+        table.row(cells, style);
+    }
+    printer.table(&table);
+    let files = &document.files;
+    let mut states = vec![format!("{} ok", files.ok)];
+    let others = [
+        (files.healing, "healing", Style::Warn),
+        (files.degraded, "degraded", Style::Warn),
+        (files.lost, "lost", Style::Bad),
+    ];
+    for (count, word, style) in others.into_iter().filter(|(count, ..)| *count > 0) {
+        states.push(printer.paint(style, &format!("{count} {word}")));
+    }
+    printer.line(format_args!("{} files, {}: {}", files.count, format_bytes(files.bytes), states.join(", ")));
+}

@@ -1,0 +1,357 @@
+//! The JSON documents that commands print with `--json`.
+//!
+//! Keys and their order are promises: scripts read them. What is not known, or makes no sense (the
+//! content of a folder), is `null` and never left out. Times are RFC 3339 in UTC.
+
+use crate::cli::units::format_rfc3339_seconds;
+use crate::types::{NodeId, NodeRoute};
+use crate::wire::message::{ClusterStatus, FileState, NodeState, NodeStatus, Row};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Why a command failed.
+#[derive(Debug, Serialize)]
+pub struct ErrorDocument<'text> {
+    /// The only key.
+    pub error: ErrorBody<'text>,
+}
+
+/// The body of an [`ErrorDocument`].
+#[derive(Debug, Serialize)]
+pub struct ErrorBody<'text> {
+    /// A word for programs.
+    pub code: &'static str,
+    /// What failed and why.
+    pub message: &'text str,
+    /// What to do.
+    pub hint: Option<&'text str>,
+}
+
+/// `thorp status`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct StatusDocument {
+    /// The cluster.
+    pub cluster: ClusterPart,
+    /// Every node known.
+    pub nodes: Vec<NodePart>,
+    /// The files, counted.
+    pub files: FilesPart,
+}
+
+/// The cluster, in `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ClusterPart {
+    /// Its name (`--cluster`).
+    pub name: String,
+    /// Its uuid.
+    pub id: String,
+    /// Whether a key is set.
+    pub secured: bool,
+    /// Number of the current term.
+    pub term: u64,
+    /// Id of the node that leads.
+    pub proxy: String,
+}
+
+/// A node, in `status`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NodePart {
+    /// Its id.
+    pub id: String,
+    /// Its display name.
+    pub name: String,
+    /// The machine that it counts as.
+    pub machine: String,
+    /// `ip:port` of its TCP port; `null` if none is known.
+    pub addr: Option<String>,
+    /// Of `proxy`, `storage`, `client`.
+    pub roles: Vec<&'static str>,
+    /// `up`, `suspect`, `away`, `down` or `draining`.
+    pub state: &'static str,
+    /// What it may fill in all.
+    pub capacity_bytes: u64,
+    /// What it has filled.
+    pub used_bytes: u64,
+    /// What it could still take.
+    pub free_bytes: u64,
+    /// Contents that it holds.
+    pub contents: u64,
+    /// Of the program.
+    pub version: String,
+}
+
+/// The files, in `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct FilesPart {
+    /// How many.
+    pub count: u64,
+    /// Their bytes, each file counted once.
+    pub bytes: u64,
+    /// With as many copies as wanted.
+    pub ok: u64,
+    /// Being mended.
+    pub healing: u64,
+    /// Short of copies, with nowhere to put more now.
+    pub degraded: u64,
+    /// Without a live copy.
+    pub lost: u64,
+}
+
+impl StatusDocument {
+    /// What the proxy says of the cluster that the command calls `name`.
+    #[must_use]
+    pub fn new(name: &str, secured: bool, status: &ClusterStatus) -> StatusDocument {
+        let [ok, healing, degraded, lost] = status.states;
+        StatusDocument {
+            cluster: ClusterPart {
+                name: name.to_owned(),
+                id: status.lineage.to_string(),
+                secured,
+                term: status.term.number,
+                proxy: status.term.proxy.to_string(),
+            },
+            nodes: status.nodes.iter().map(|node| NodePart::new(node, status.term.proxy)).collect(),
+            files: FilesPart { count: status.files, bytes: status.bytes, ok, healing, degraded, lost },
+        }
+    }
+}
+
+impl NodePart {
+    /// A node, when `proxy` leads.
+    #[must_use]
+    pub fn new(node: &NodeStatus, proxy: NodeId) -> NodePart {
+        let presence = &node.presence;
+        NodePart {
+            id: presence.node.to_string(),
+            name: presence.name.to_string(),
+            machine: presence.machine.to_string(),
+            addr: node.route.addresses.first().map(ToString::to_string),
+            roles: roles(presence.node == proxy, presence.storage),
+            state: node_state(node.state),
+            capacity_bytes: presence.capacity_bytes,
+            used_bytes: presence.used_bytes,
+            free_bytes: presence.free_bytes,
+            contents: presence.contents,
+            version: presence.version.to_string(),
+        }
+    }
+}
+
+/// What a node does now, which may be less than what it was told to be.
+fn roles(leads: bool, stores: bool) -> Vec<&'static str> {
+    let mut roles = Vec::new();
+    if leads {
+        roles.push("proxy");
+    }
+    if stores {
+        roles.push("storage");
+    }
+    if roles.is_empty() {
+        roles.push("client");
+    }
+    roles
+}
+
+/// The word for a node's state.
+#[must_use]
+pub fn node_state(state: NodeState) -> &'static str {
+    match state {
+        NodeState::Up => "up",
+        NodeState::Suspect => "suspect",
+        NodeState::Away => "away",
+        NodeState::Down => "down",
+        NodeState::Draining => "draining",
+    }
+}
+
+/// The word for a file's state.
+#[must_use]
+pub fn file_state(state: FileState) -> &'static str {
+    match state {
+        FileState::Ok => "ok",
+        FileState::Healing => "healing",
+        FileState::Degraded => "degraded",
+        FileState::Lost => "lost",
+    }
+}
+
+/// Display names of nodes, to show them instead of their ids.
+#[derive(Clone, Debug, Default)]
+pub struct NodeNames(BTreeMap<NodeId, String>);
+
+impl NodeNames {
+    /// The names in `routes`.
+    #[must_use]
+    pub fn new(routes: &[NodeRoute]) -> NodeNames {
+        let mut names = NodeNames::default();
+        names.extend(routes);
+        names
+    }
+
+    /// Learns the names in `routes` too.
+    pub fn extend(&mut self, routes: &[NodeRoute]) {
+        self.0.extend(routes.iter().map(|route| (route.node, route.name.to_string())));
+    }
+
+    /// A node's name; its id if no name is known.
+    #[must_use]
+    pub fn of(&self, node: NodeId) -> String {
+        self.0.get(&node).cloned().unwrap_or_else(|| node.to_string())
+    }
+
+    /// The names of `nodes`, sorted.
+    #[must_use]
+    pub fn all(&self, nodes: &[NodeId]) -> Vec<String> {
+        let mut names: Vec<String> = nodes.iter().map(|node| self.of(*node)).collect();
+        names.sort();
+        names
+    }
+}
+
+/// A row of `thorp ls`, and the document of `thorp replicas`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FileRow {
+    /// As shown.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// Its content id; `null` for a link or an empty folder.
+    pub content: Option<String>,
+    /// Copies wanted.
+    pub replicas_wanted: u8,
+    /// Copies that live holders reported.
+    pub replicas: usize,
+    /// Who holds them.
+    pub nodes: Vec<String>,
+    /// `ok`, `healing`, `degraded` or `lost`.
+    pub state: &'static str,
+    /// When the file was last modified where it was put from.
+    pub modified: String,
+}
+
+impl FileRow {
+    /// A row as the proxy gave it.
+    #[must_use]
+    pub fn new(row: &Row, names: &NodeNames) -> FileRow {
+        let content = row.body.content();
+        FileRow {
+            name: row.name.to_string(),
+            bytes: content.map_or(0, |(_, size)| size),
+            content: content.map(|(content, _)| content.to_string()),
+            replicas_wanted: row.wanted,
+            replicas: row.holders.len(),
+            nodes: names.all(&row.holders),
+            state: file_state(row.state),
+            modified: format_rfc3339_seconds(row.modified_ns),
+        }
+    }
+}
+
+/// `thorp put`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PutDocument {
+    /// What was put, in the order of the names.
+    pub files: Vec<PutFile>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A file, in `put`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct PutFile {
+    /// Under which name.
+    pub name: String,
+    /// Size.
+    pub bytes: u64,
+    /// Its content id; `null` for a link or an empty folder.
+    pub content: Option<String>,
+    /// Copies wanted.
+    pub replicas_wanted: u8,
+    /// Copies that holders confirmed.
+    pub replicas: usize,
+    /// Who holds them.
+    pub nodes: Vec<String>,
+    /// Bytes that travelled.
+    pub sent_bytes: u64,
+    /// Bytes that were there already.
+    pub reused_bytes: u64,
+}
+
+/// `thorp get`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct GetDocument {
+    /// What was fetched.
+    pub files: Vec<GetFile>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A file, in `get`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GetFile {
+    /// Its name.
+    pub name: String,
+    /// Where it was written.
+    pub path: String,
+    /// Size.
+    pub bytes: u64,
+    /// Its content id; `null` for a link or an empty folder.
+    pub content: Option<String>,
+    /// Who gave how much.
+    pub from: Vec<GetSource>,
+}
+
+/// A holder, in `get`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct GetSource {
+    /// Its display name.
+    pub node: String,
+    /// Bytes that came from it.
+    pub bytes: u64,
+}
+
+/// `thorp rm`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RemoveDocument {
+    /// The names that were removed.
+    pub removed: Vec<String>,
+}
+
+/// A row of `thorp hash`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HashRow {
+    /// The file's path; `-` for standard input.
+    pub path: String,
+    /// Size.
+    pub bytes: u64,
+    /// Its content id.
+    pub content: String,
+}
+
+/// `thorp key new`.
+#[derive(Serialize)]
+pub struct KeyDocument<'key> {
+    /// The key.
+    pub key: &'key str,
+}
+
+#[cfg(test)]
+mod tests;
+
+/// `thorp demo`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DemoDocument {
+    /// The steps that held, in order.
+    pub steps: Vec<DemoStep>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A step of the demo.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct DemoStep {
+    /// What was seen.
+    pub what: String,
+    /// How long it took.
+    pub seconds: f64,
+}

@@ -1,0 +1,368 @@
+//! Sizes, durations and dates: as people write them, and as we show them. Pure.
+//!
+//! | written | means |
+//! |---|---|
+//! | `k` `M` `G` `T` `P`, also `kB` `MB` … | 1000, 1000² … bytes, as disks are sold |
+//! | `Ki` `Mi` `Gi` `Ti` `Pi`, also `KiB` `MiB` … | 1024, 1024² … bytes, as we show them |
+//! | no unit, or `B` | bytes |
+//! | `ms` `s` `m` `h` `d` | a duration; always with its unit |
+//!
+//! Case does not matter and a fraction is allowed (`1.5GiB`, `0.5s`). Invariant: parsing is exact
+//! and total: what does not fit or makes no sense is refused with the words that are allowed.
+
+use crate::limits::DURATION_MAX;
+use std::time::Duration;
+
+/// What a size looks like, for messages.
+const SIZE_HELP: &str =
+    "a size is a number with k, M, G, T, P (1000s) or KiB, MiB, GiB, TiB, PiB (1024s): `500M`, `2GiB`";
+/// What a duration looks like, for messages.
+const DURATION_HELP: &str =
+    "a duration is a number with ms, s, m, h or d: `500ms`, `30s`, `10m`, `24h`, `7d`";
+/// Digits behind the point that are accepted.
+const FRACTION_DIGITS_MAX: usize = 9;
+
+const UNITS_SHOWN: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+
+/// Bytes of a size as people write it: `500M` is 500 × 1000², `2GiB` is 2 × 1024³, `10k` is 10,000.
+///
+/// # Errors
+/// When it is negative, not a number with a known unit, or over 2⁶⁴ - 1 bytes.
+pub fn parse_size(text: &str) -> Result<u64, String> {
+    let (number, unit) = split(text).ok_or(SIZE_HELP)?;
+    let unit = unit.to_ascii_lowercase();
+    let bytes = scale_of(unit.strip_suffix('b').unwrap_or(&unit)).ok_or(SIZE_HELP)?;
+    let whole = number.times(bytes).ok_or("the size is too large: at most 16 EiB")?;
+    u64::try_from(whole).map_err(|_| "the size is too large: at most 16 EiB".to_owned())
+}
+
+fn scale_of(prefix: &str) -> Option<u128> {
+    let (letter, base) = match prefix.strip_suffix('i') {
+        Some(letter) => (letter, 1024_u128),
+        None => (prefix, 1000),
+    };
+    let power = match letter {
+        "" if base == 1000 => 0,
+        "k" => 1,
+        "m" => 2,
+        "g" => 3,
+        "t" => 4,
+        "p" => 5,
+        _ => return None,
+    };
+    Some(base.pow(power))
+}
+
+/// A duration as people write it: `500ms`, `30s`, `10m`, `24h`, `7d`.
+///
+/// # Errors
+/// When it is negative, has no known unit, or is over [`DURATION_MAX`].
+pub fn parse_duration(text: &str) -> Result<Duration, String> {
+    let (number, unit) = split(text).ok_or(DURATION_HELP)?;
+    let nanos: u128 = match unit.to_ascii_lowercase().as_str() {
+        "ms" => 1_000_000,
+        "s" => 1_000_000_000,
+        "m" => 60_000_000_000,
+        "h" => 3_600_000_000_000,
+        "d" => 86_400_000_000_000,
+        _ => return Err(DURATION_HELP.to_owned()),
+    };
+    let whole = number.times(nanos).filter(|nanos| *nanos <= DURATION_MAX.as_nanos());
+    let nanos = whole.and_then(|nanos| u64::try_from(nanos).ok()).ok_or_else(|| {
+        format!("the duration is too long: at most {} days", DURATION_MAX.as_secs() / 86_400)
+    })?;
+    Ok(Duration::from_nanos(nanos))
+}
+
+/// A decimal number: `digits` / 10^`places`.
+struct Decimal {
+    digits: u128,
+    places: u32,
+}
+
+impl Decimal {
+    /// The number times `scale`, rounded down.
+    fn times(&self, scale: u128) -> Option<u128> {
+        Some(self.digits.checked_mul(scale)? / 10_u128.pow(self.places))
+    }
+}
+
+/// Splits `1.5 GiB` into its number and its unit; `None` if it does not start with a number.
+fn split(text: &str) -> Option<(Decimal, &str)> {
+    let text = text.trim();
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, "0"));
+    let sensible = !whole.is_empty()
+        && !fraction.is_empty()
+        && fraction.len() <= FRACTION_DIGITS_MAX
+        && !fraction.contains('.');
+    if !sensible {
+        return None;
+    }
+    // Too many digits for any unit: one more than fits, so that the caller says "too large".
+    let too_large = u128::from(u64::MAX) + 1;
+    let whole = match whole.trim_start_matches('0') {
+        "" => 0,
+        digits => digits.parse().map_or(too_large, |whole: u128| whole.min(too_large)),
+    };
+    let places = u32::try_from(fraction.len()).ok()?;
+    let digits = whole * 10_u128.pow(places) + fraction.parse::<u128>().ok()?;
+    Some((Decimal { digits, places }, unit.trim_start()))
+}
+
+/// Bytes for people: `512 B`, `1.0 GiB`.
+#[must_use]
+pub fn format_bytes(bytes: u64) -> String {
+    if bytes < 1024 {
+        return format!("{bytes} B");
+    }
+    let mut unit: u128 = 1024;
+    for name in UNITS_SHOWN {
+        // Rounded to tenths first, so that 1023.96 KiB becomes 1.0 MiB and not 1024.0 KiB.
+        let tenths = (u128::from(bytes) * 10 + unit / 2) / unit;
+        if tenths < 10_240 || name == "EiB" {
+            return format!("{}.{} {name}", tenths / 10, tenths % 10);
+        }
+        unit *= 1024;
+    }
+    format!("{bytes} B")
+}
+
+/// A duration for people: `350 ms`, `3.2 s`, `2 m 10 s`, `1 h 5 m`, `3 d 4 h`.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let ms = duration.as_millis();
+    let tenths = (ms + 50) / 100;
+    let seconds = (ms + 500) / 1_000;
+    let minutes = (seconds + 30) / 60;
+    let hours = (minutes + 30) / 60;
+    if ms < 1_000 {
+        format!("{ms} ms")
+    } else if tenths < 600 {
+        format!("{}.{} s", tenths / 10, tenths % 10)
+    } else if seconds < 3_600 {
+        format!("{} m {} s", seconds / 60, seconds % 60)
+    } else if minutes < 24 * 60 {
+        format!("{} h {} m", minutes / 60, minutes % 60)
+    } else {
+        format!("{} d {} h", hours / 24, hours % 24)
+    }
+}
+
+/// Nanoseconds since 1970 as RFC 3339 in UTC, to the nanosecond: `2024-02-29T12:00:00.5Z`. The
+/// fraction is as short as it can be, and absent for a whole second.
+#[must_use]
+pub fn format_rfc3339(nanos: i64) -> String {
+    let seconds = format_rfc3339_seconds(nanos);
+    match nanos.rem_euclid(1_000_000_000) {
+        0 => seconds,
+        fraction => {
+            let digits = format!("{fraction:09}");
+            format!("{}.{}Z", seconds.trim_end_matches('Z'), digits.trim_end_matches('0'))
+        }
+    }
+}
+
+/// Nanoseconds since 1970 as RFC 3339 in UTC, whole seconds, rounded down. Every program reads
+/// this form (jq knows no fractions), and it sorts as text.
+#[must_use]
+pub fn format_rfc3339_seconds(nanos: i64) -> String {
+    let seconds = nanos.div_euclid(1_000_000_000);
+    let (days, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let (year, month, day) = civil_from_days(days);
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
+/// Year, month and day of the day `days` after 1970-01-01, in the proleptic Gregorian calendar.
+///
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`,
+/// <https://howardhinnant.github.io/date_algorithms.html>. Its years start in March, so that the
+/// leap day is the last of a year; an era is the 400 years after which the calendar repeats.
+fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn sizes_are_read_in_thousands_and_in_1024s() {
+        for (text, bytes) in [
+            ("0", 0),
+            ("512", 512),
+            ("512B", 512),
+            ("10k", 10_000),
+            ("10K", 10_000),
+            ("10kB", 10_000),
+            ("500M", 500_000_000),
+            ("500MB", 500_000_000),
+            ("2GiB", 2 << 30),
+            ("2gi", 2 << 30),
+            ("2 GiB", 2 << 30),
+            (" 1T ", 1_000_000_000_000),
+            ("1PiB", 1 << 50),
+            ("1.5GiB", 3 << 29),
+            ("0.5k", 500),
+            ("00007", 7),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            assert_eq!(parse_size(text), Ok(bytes), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn sizes_that_make_no_sense_are_refused_with_what_is_allowed() {
+        for text in [
+            "",
+            " ",
+            "-1",
+            "-5G",
+            "+5",
+            "G",
+            "5X",
+            "5iB",
+            "5i",
+            "5bb",
+            "5GG",
+            "1.5.5G",
+            ".5G",
+            "5.G",
+            "1e9",
+            "5 000",
+            "0x10",
+            "١٢",
+            "NaN",
+            "inf",
+            "1,5G",
+            "0.1234567890k",
+        ] {
+            let refused = parse_size(text).expect_err(text);
+            assert!(refused.contains("500M") && refused.contains("GiB"), "{text:?}: {refused}");
+        }
+        for text in ["18446744073709551616", "99999999999999999999999999999999", "20000P", "16385PiB"] {
+            let refused = parse_size(text).expect_err(text);
+            assert!(refused.contains("too large"), "{text:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn durations_are_read_with_their_unit() {
+        for (text, ms) in [
+            ("500ms", 500),
+            ("30s", 30_000),
+            ("10m", 600_000),
+            ("24h", 86_400_000),
+            ("7d", 604_800_000),
+            ("1.5s", 1_500),
+            ("0s", 0),
+            ("2 H", 7_200_000),
+            ("3650d", 3_650 * 86_400_000),
+        ] {
+            assert_eq!(parse_duration(text), Ok(Duration::from_millis(ms)), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn durations_that_make_no_sense_are_refused_with_what_is_allowed() {
+        for text in ["", "30", "-1s", "s", "5 years", "5w", "1m30s", "soon", "1..5s"] {
+            let refused = parse_duration(text).expect_err(text);
+            assert!(refused.contains("500ms") && refused.contains("7d"), "{text:?}: {refused}");
+        }
+        for text in ["3651d", "18446744073709551616s", "99999999999999999999999999d"] {
+            let refused = parse_duration(text).expect_err(text);
+            assert!(refused.contains("too long"), "{text:?}: {refused}");
+        }
+    }
+
+    #[test]
+    fn bytes_are_shown_with_one_digit_and_never_as_1024_of_a_unit() {
+        for (bytes, text) in [
+            (0, "0 B"),
+            (1023, "1023 B"),
+            (1024, "1.0 KiB"),
+            (1_536, "1.5 KiB"),
+            ((1 << 20) - 1, "1.0 MiB"),
+            (1 << 30, "1.0 GiB"),
+            (1_500_000_000, "1.4 GiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(format_bytes(bytes), text, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn durations_are_shown_in_the_two_units_that_matter() {
+        for (ms, text) in [
+            (0, "0 ms"),
+            (350, "350 ms"),
+            (3_249, "3.2 s"),
+            (59_949, "59.9 s"),
+            (59_951, "1 m 0 s"),
+            (130_000, "2 m 10 s"),
+            (3_599_600, "1 h 0 m"),
+            (3_900_000, "1 h 5 m"),
+            (86_399_999, "1 d 0 h"),
+            (273_600_000, "3 d 4 h"),
+        ] {
+            assert_eq!(format_duration(Duration::from_millis(ms)), text, "{ms}");
+        }
+    }
+
+    #[test]
+    fn dates_are_right_before_and_after_1970_and_in_leap_years() {
+        const SECOND: i64 = 1_000_000_000;
+        for (nanos, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (-1, "1969-12-31T23:59:59.999999999Z"),
+            (-SECOND, "1969-12-31T23:59:59Z"),
+            (951_782_400 * SECOND, "2000-02-29T00:00:00Z"),
+            (951_868_799 * SECOND + 500_000_000, "2000-02-29T23:59:59.5Z"),
+            (951_868_800 * SECOND, "2000-03-01T00:00:00Z"),
+            (1_709_208_000 * SECOND, "2024-02-29T12:00:00Z"),
+            (4_107_542_400 * SECOND, "2100-03-01T00:00:00Z"),
+            (-2_203_891_200 * SECOND, "1900-03-01T00:00:00Z"),
+            (i64::MAX, "2262-04-11T23:47:16.854775807Z"),
+            (i64::MIN, "1677-09-21T00:12:43.145224192Z"),
+        ] {
+            assert_eq!(format_rfc3339(nanos), text, "{nanos}");
+        }
+        assert_eq!(format_rfc3339_seconds(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(format_rfc3339_seconds(1_999_999_999), "1970-01-01T00:00:01Z");
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_typed_makes_parsing_panic(text in ".{0,40}") {
+            let _ = parse_size(&text);
+            let _ = parse_duration(&text);
+        }
+
+        #[test]
+        fn whole_sizes_are_exact(number in 0_u64..10_000_000, power in 0_u32..4) {
+            let unit = ["", "KiB", "MiB", "GiB"][power as usize];
+            prop_assert_eq!(parse_size(&format!("{number}{unit}")), Ok(number * 1024_u64.pow(power)));
+        }
+
+        #[test]
+        fn the_next_day_follows_in_the_calendar(day in -100_000_i64..100_000) {
+            let (year, month, date) = civil_from_days(day);
+            let next = civil_from_days(day + 1);
+            let same_month = next == (year, month, date + 1);
+            let next_month = next == (year, month + 1, 1) && date >= 28;
+            let next_year = next == (year + 1, 1, 1) && (month, date) == (12, 31);
+            prop_assert!(same_month || next_month || next_year, "{year}-{month}-{date} then {next:?}");
+        }
+    }
+}

@@ -1,0 +1,436 @@
+//! Settings: option, then environment, then `config.toml`, then default.
+//!
+//! The command line gives what options and environment say ([`Given`]); this module reads the
+//! file, fills in what was left unset and checks it. Invariant: a [`Settings`] that exists is
+//! valid, and nothing in the file is ignored: an unknown key is an error that names it.
+//!
+//! The cluster key itself is never in the file nor in an argument, which others could read: it
+//! comes from a file of its own or from the environment, and [`Secret`] hides it from every log.
+
+mod values;
+
+pub use values::{
+    Peer, ROLES, check_replicas, parse_address, parse_http, parse_label, parse_machine, parse_peer,
+    parse_port, parse_role,
+};
+use values::{check_port, host_name};
+
+use crate::limits::{COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, PORT_DEFAULT, REPLICAS_DEFAULT};
+use crate::types::{MachineId, Pin};
+use etcetera::BaseStrategy;
+use serde::Deserialize;
+use std::fmt;
+use std::io::Read;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+/// The environment variable that holds the cluster key itself.
+pub const KEY_VARIABLE: &str = "THORP_KEY";
+/// The cluster of those who name none.
+pub const CLUSTER_DEFAULT: &str = "default";
+/// Name of the folder in the platform's data and config folders.
+const FOLDER: &str = "thorp";
+/// Name of the file in the config folder.
+const FILE: &str = "config.toml";
+
+/// All settings, resolved and checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// All state of this node.
+    pub data_dir: PathBuf,
+    /// The file that was read, if there was one.
+    pub config_file: Option<PathBuf>,
+    /// Nodes of other clusters are ignored. At most [`crate::limits::LABEL_BYTES_MAX`] bytes.
+    pub cluster: Box<str>,
+    /// Where the cluster key is.
+    pub key: KeySource,
+    /// Use only this address and its network.
+    pub bind: Option<IpAddr>,
+    /// UDP port of discovery, and the TCP port unless it is taken.
+    pub port: u16,
+    /// Where to look as well.
+    pub peers: Vec<Peer>,
+    /// How long a command waits for a proxy.
+    pub timeout: Duration,
+    /// Copies that `put` asks for when it is not told, 1 to [`crate::limits::REPLICAS_MAX`].
+    pub replicas: u8,
+    /// What concerns `thorp up` alone.
+    pub node: NodeSettings,
+}
+
+/// Settings of a node that runs.
+#[derive(Clone, Debug)]
+pub struct NodeSettings {
+    /// The role it is told to take.
+    pub role: Pin,
+    /// Display name; the host's unless given.
+    pub name: Box<str>,
+    /// Most bytes that it stores; `None`: what is free, less headroom.
+    pub capacity_bytes: Option<u64>,
+    /// The machine that it counts as; `None`: the one that it is on.
+    pub machine: Option<MachineId>,
+    /// Silence after which another node's copies are replaced.
+    pub heal_after: Duration,
+    /// Where it serves HTTP.
+    pub http: Http,
+}
+
+/// Where a node serves HTTP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Http {
+    /// Nowhere: the only choice for now.
+    #[default]
+    Off,
+}
+
+/// Where the cluster key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KeySource {
+    /// None: an open LAN.
+    Open,
+    /// In this file, to be read (and refused if others can read it) by `identity`.
+    File(PathBuf),
+    /// This is it, from [`KEY_VARIABLE`]. Not checked yet.
+    Text(Secret),
+}
+
+/// Text that no log, error or debug output shows.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Box<str>);
+
+impl Secret {
+    /// Hides `text`.
+    #[must_use]
+    pub fn new(text: &str) -> Secret {
+        Secret(text.into())
+    }
+
+    /// The text, for the one place that uses it.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(…)")
+    }
+}
+
+/// What options and environment gave; `None` for what they left unset.
+#[derive(Clone, Debug, Default)]
+#[expect(missing_docs, reason = "each is the setting of its name in `Settings` and `NodeSettings`")]
+pub struct Given {
+    pub data_dir: Option<PathBuf>,
+    /// The file to read, which must then exist.
+    pub config: Option<PathBuf>,
+    pub cluster: Option<Box<str>>,
+    pub key_file: Option<PathBuf>,
+    /// From [`key_in_environment`].
+    pub key: Option<Secret>,
+    pub bind: Option<IpAddr>,
+    pub port: Option<u16>,
+    pub peers: Option<Vec<Peer>>,
+    pub timeout: Option<Duration>,
+    pub replicas: Option<u8>,
+    pub role: Option<Pin>,
+    pub name: Option<Box<str>>,
+    pub capacity_bytes: Option<u64>,
+    pub machine: Option<MachineId>,
+    pub heal_after: Option<Duration>,
+    pub http: Option<Http>,
+}
+
+/// How sizes and durations are read: the file writes them as the options do, and those who print
+/// them know how.
+#[derive(Clone, Copy, Debug)]
+pub struct UnitParsers {
+    /// Bytes of a size.
+    pub size: fn(&str) -> Result<u64, String>,
+    /// A duration.
+    pub duration: fn(&str) -> Result<Duration, String>,
+}
+
+/// The platform's folders for programs' data and settings.
+#[derive(Clone, Debug, Default)]
+pub struct Folders {
+    /// For data.
+    pub data: Option<PathBuf>,
+    /// For settings.
+    pub config: Option<PathBuf>,
+}
+
+impl Folders {
+    /// Those of the user who runs this; unknown if the user has no home.
+    #[must_use]
+    pub fn of_platform() -> Folders {
+        match etcetera::base_strategy::choose_native_strategy() {
+            Ok(platform) => Folders { data: Some(platform.data_dir()), config: Some(platform.config_dir()) },
+            Err(_) => Folders::default(),
+        }
+    }
+}
+
+/// Why there are no settings.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// `--config` names a file that is not there.
+    #[error("there is no config file `{}`", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be read.
+    #[error("cannot read the config file `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// Over [`CONFIG_BYTES_MAX`].
+    #[error("the config file `{}` is larger than {CONFIG_BYTES_MAX} bytes", path.display())]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Not UTF-8.
+    #[error("the config file `{}` is not UTF-8 text (the first wrong byte is number {at})", path.display())]
+    NotText {
+        /// The file.
+        path: PathBuf,
+        /// Which byte, from 1.
+        at: usize,
+    },
+    /// Not TOML, an unknown key, or a value of another kind.
+    #[error("the config file `{}`, line {line}: {reason}", path.display())]
+    Syntax {
+        /// The file.
+        path: PathBuf,
+        /// From 1.
+        line: usize,
+        /// What is wrong, naming the key.
+        reason: Box<str>,
+    },
+    /// A value that is not allowed.
+    #[error("the config file `{}`, `{key}`: {reason}", path.display())]
+    Value {
+        /// The file.
+        path: PathBuf,
+        /// The key.
+        key: &'static str,
+        /// What is allowed.
+        reason: Box<str>,
+    },
+    /// Both a key file and the key itself.
+    #[error("both `{KEY_VARIABLE}` and a key file (`--key-file` or `THORP_KEY_FILE`) are given")]
+    TwoKeys,
+    /// [`KEY_VARIABLE`] is set to nothing: meant to be closed, it would be open.
+    #[error("`{KEY_VARIABLE}` is set but empty")]
+    EmptyKey,
+    /// [`KEY_VARIABLE`] is not UTF-8.
+    #[error("`{KEY_VARIABLE}` is not UTF-8 text")]
+    KeyNotText,
+    /// No `--data-dir`, and the platform names none.
+    #[error("there is no home folder to keep data in")]
+    NoDataFolder,
+}
+
+/// `config.toml` as it is written. Sizes and durations are text, as in the options.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct File {
+    data_dir: Option<PathBuf>,
+    cluster: Option<String>,
+    key_file: Option<PathBuf>,
+    bind: Option<String>,
+    port: Option<i64>,
+    peer: Option<Vec<String>>,
+    timeout: Option<String>,
+    replicas: Option<i64>,
+    role: Option<String>,
+    name: Option<String>,
+    capacity: Option<String>,
+    machine: Option<String>,
+    heal_after: Option<String>,
+    http: Option<String>,
+}
+
+impl Settings {
+    /// Reads the config file and fills in what `given` leaves unset.
+    ///
+    /// # Errors
+    /// When the file is unreadable or wrong, the cluster key is given twice, or there is no
+    /// folder for data.
+    pub fn load(given: Given, folders: &Folders, units: UnitParsers) -> Result<Settings, ConfigError> {
+        let (config_file, path) = match (&given.config, &folders.config) {
+            (Some(path), _) => {
+                (Some(read(path)?.ok_or(ConfigError::Missing { path: path.clone() })?), path.clone())
+            }
+            (None, Some(folder)) => {
+                let path = folder.join(FOLDER).join(FILE);
+                (read(&path)?, path)
+            }
+            (None, None) => (None, PathBuf::new()),
+        };
+        let found = config_file.is_some();
+        let file = match config_file {
+            Some(text) => parse(&path, &text)?.check(&path, units)?,
+            None => Given::default(),
+        };
+        let key = key_source(given.key, given.key_file, file.key_file)?;
+        let data_dir = given
+            .data_dir
+            .or(file.data_dir)
+            .or_else(|| folders.data.as_ref().map(|folder| folder.join(FOLDER)))
+            .ok_or(ConfigError::NoDataFolder)?;
+        Ok(Settings {
+            data_dir,
+            config_file: found.then_some(path),
+            cluster: given.cluster.or(file.cluster).unwrap_or_else(|| CLUSTER_DEFAULT.into()),
+            key,
+            bind: given.bind.or(file.bind),
+            port: given.port.or(file.port).unwrap_or(PORT_DEFAULT),
+            peers: given.peers.or(file.peers).unwrap_or_default(),
+            timeout: given.timeout.or(file.timeout).unwrap_or(COMMAND_TIMEOUT),
+            replicas: given.replicas.or(file.replicas).unwrap_or(REPLICAS_DEFAULT),
+            node: NodeSettings {
+                role: given.role.or(file.role).unwrap_or_default(),
+                name: given.name.or(file.name).unwrap_or_else(host_name),
+                capacity_bytes: given.capacity_bytes.or(file.capacity_bytes),
+                machine: given.machine.or(file.machine),
+                heal_after: given.heal_after.or(file.heal_after).unwrap_or(HEAL_AFTER_DEFAULT),
+                http: given.http.or(file.http).unwrap_or_default(),
+            },
+        })
+    }
+}
+
+/// The cluster key in the environment, if [`KEY_VARIABLE`] is set.
+///
+/// # Errors
+/// When it is empty or not UTF-8.
+pub fn key_in_environment() -> Result<Option<Secret>, ConfigError> {
+    match std::env::var(KEY_VARIABLE) {
+        // Whoever sets a key wants a closed LAN: nothing must not mean an open one.
+        Ok(text) if text.is_empty() => Err(ConfigError::EmptyKey),
+        Ok(text) => Ok(Some(Secret::new(&text))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(ConfigError::KeyNotText),
+    }
+}
+
+/// Option and environment before the file; of the first two, either but not both.
+fn key_source(
+    variable: Option<Secret>,
+    given: Option<PathBuf>,
+    file: Option<PathBuf>,
+) -> Result<KeySource, ConfigError> {
+    match (variable, given) {
+        (Some(_), Some(_)) => Err(ConfigError::TwoKeys),
+        (Some(text), None) => Ok(KeySource::Text(text)),
+        (None, Some(path)) => Ok(KeySource::File(path)),
+        (None, None) => Ok(file.map_or(KeySource::Open, KeySource::File)),
+    }
+}
+
+/// The file's text; `None` if it is not there.
+fn read(path: &Path) -> Result<Option<String>, ConfigError> {
+    let unreadable = |source| ConfigError::Read { path: path.into(), source };
+    let file = match std::fs::File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(unreadable(error)),
+    };
+    let mut bytes = Vec::new();
+    // Not by the length it claims: it may be a pipe.
+    file.take(CONFIG_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(unreadable)?;
+    if bytes.len() as u64 > CONFIG_BYTES_MAX {
+        return Err(ConfigError::TooLarge { path: path.into() });
+    }
+    String::from_utf8(bytes)
+        .map(Some)
+        .map_err(|error| ConfigError::NotText { path: path.into(), at: error.utf8_error().valid_up_to() + 1 })
+}
+
+fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+    toml::from_str(text).map_err(|error| {
+        let at = error.span().map_or(0, |span| span.start);
+        let before = text.get(..at).unwrap_or_default();
+        let line = before.matches('\n').count() + 1;
+        // Only the key, never the line: a secret put here by mistake must not be shown.
+        let key = text.lines().nth(line - 1).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim());
+        let message = error.message().replace("unknown field", "unknown key");
+        let reason = match key {
+            Some(key) if !message.contains(&format!("`{key}`")) => format!("`{key}`: {message}"),
+            _ => message,
+        };
+        ConfigError::Syntax { path: path.into(), line, reason: reason.into() }
+    })
+}
+
+impl File {
+    /// Checks the values; relative paths are relative to the file's own folder.
+    fn check(self, path: &Path, units: UnitParsers) -> Result<Given, ConfigError> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let values = Values { path };
+        Ok(Given {
+            data_dir: self.data_dir.map(|data_dir| folder.join(data_dir)),
+            config: None,
+            cluster: values.text("cluster", self.cluster, parse_label)?,
+            key_file: self.key_file.map(|key_file| folder.join(key_file)),
+            key: None,
+            bind: values.text("bind", self.bind, parse_address)?,
+            port: values.number("port", self.port, |port| check_port(u16::try_from(port).unwrap_or(0)))?,
+            peers: values.peers(self.peer)?,
+            timeout: values.text("timeout", self.timeout, units.duration)?,
+            replicas: values.number("replicas", self.replicas, check_replicas)?,
+            role: values.text("role", self.role, parse_role)?,
+            name: values.text("name", self.name, parse_label)?,
+            capacity_bytes: values.text("capacity", self.capacity, units.size)?,
+            machine: values.text("machine", self.machine, parse_machine)?,
+            heal_after: values.text("heal_after", self.heal_after, units.duration)?,
+            http: values.text("http", self.http, parse_http)?,
+        })
+    }
+}
+
+/// Names file and key in what is wrong with a value.
+struct Values<'path> {
+    path: &'path Path,
+}
+
+impl Values<'_> {
+    fn text<T>(
+        &self,
+        key: &'static str,
+        value: Option<String>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        value.map(|text| parse(&text).map_err(|reason| self.refuse(key, reason))).transpose()
+    }
+
+    fn number<T>(
+        &self,
+        key: &'static str,
+        value: Option<i64>,
+        parse: impl Fn(i64) -> Result<T, String>,
+    ) -> Result<Option<T>, ConfigError> {
+        value.map(|number| parse(number).map_err(|reason| self.refuse(key, reason))).transpose()
+    }
+
+    fn peers(&self, value: Option<Vec<String>>) -> Result<Option<Vec<Peer>>, ConfigError> {
+        let parsed = value.map(|list| list.iter().map(|peer| parse_peer(peer)).collect::<Result<_, _>>());
+        parsed.transpose().map_err(|reason| self.refuse("peer", reason))
+    }
+
+    fn refuse(&self, key: &'static str, reason: String) -> ConfigError {
+        ConfigError::Value { path: self.path.into(), key, reason: reason.into() }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+//! Precedence and refusals of the settings.
+
+use super::*;
+use crate::limits::REPLICAS_MAX;
+
+/// As simple as can be: the real ones are those of the command line.
+const UNITS: UnitParsers = UnitParsers {
+    size: |text| text.parse().map_err(|_| "not a size".to_owned()),
+    duration: |text| text.parse().map(Duration::from_secs).map_err(|_| "not a duration".to_owned()),
+};
+
+fn platform(folder: &Path) -> Folders {
+    Folders { data: Some(folder.join("share")), config: Some(folder.join("etc")) }
+}
+
+fn temporary() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// The settings that follow from this file and these options.
+fn with_file(bytes: &[u8], given: Given) -> Result<Settings, ConfigError> {
+    let folder = temporary();
+    let path = folder.path().join("some.toml");
+    std::fs::write(&path, bytes).expect("written");
+    Settings::load(Given { config: Some(path), ..given }, &platform(folder.path()), UNITS)
+}
+
+fn refusal(text: &str) -> String {
+    with_file(text.as_bytes(), Given::default()).expect_err(text).to_string()
+}
+
+#[test]
+fn with_nothing_set_the_defaults_hold() {
+    let folder = temporary();
+    let settings = Settings::load(Given::default(), &platform(folder.path()), UNITS).expect("valid");
+    assert_eq!(settings.data_dir, folder.path().join("share/thorp"));
+    assert_eq!(settings.config_file, None);
+    assert_eq!((&*settings.cluster, settings.port), ("default", 7667));
+    assert_eq!((settings.key, settings.bind), (KeySource::Open, None));
+    assert_eq!((settings.timeout, settings.replicas), (Duration::from_secs(10), 2));
+    assert_eq!(settings.node.role, Pin::Auto);
+    assert_eq!(settings.node.heal_after, Duration::from_secs(60));
+    assert!(!settings.node.name.is_empty());
+}
+
+#[test]
+fn the_platforms_file_is_read_when_it_is_there() {
+    let folder = temporary();
+    let path = folder.path().join("etc/thorp/config.toml");
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(&path, "cluster = \"house\"").expect("written");
+    let settings = Settings::load(Given::default(), &platform(folder.path()), UNITS).expect("valid");
+    assert_eq!((&*settings.cluster, settings.config_file), ("house", Some(path)));
+}
+
+#[test]
+fn the_file_sets_everything() {
+    let text = r#"
+        data_dir = "state"
+        cluster = "house"
+        key_file = "/keys/house.key"
+        bind = "127.0.0.1"
+        port = 9000
+        peer = ["nas.local", "10.0.0.7:7000", "[fe80::1]:7001"]
+        timeout = "3"
+        replicas = 4
+        role = "storage"
+        name = "attic"
+        capacity = "1000"
+        machine = "box-1"
+        heal_after = "9"
+        http = "off"
+    "#;
+    let settings = with_file(text.as_bytes(), Given::default()).expect("valid");
+    let file = settings.config_file.expect("read");
+    assert_eq!(settings.data_dir, file.parent().expect("a folder").join("state"));
+    assert_eq!(settings.key, KeySource::File("/keys/house.key".into()));
+    assert_eq!(settings.bind, Some(IpAddr::from([127, 0, 0, 1])));
+    assert_eq!((&*settings.cluster, settings.port, settings.replicas), ("house", 9000, 4));
+    assert_eq!(settings.timeout, Duration::from_secs(3));
+    let peers: Vec<String> = settings.peers.iter().map(ToString::to_string).collect();
+    assert_eq!(peers, ["nas.local", "10.0.0.7:7000", "[fe80::1]:7001"]);
+    assert_eq!(settings.node.role, Pin::Storage);
+    assert_eq!((&*settings.node.name, settings.node.capacity_bytes), ("attic", Some(1000)));
+    assert_eq!(settings.node.machine, MachineId::parse("box-1"));
+    assert_eq!(settings.node.heal_after, Duration::from_secs(9));
+}
+
+#[test]
+fn options_and_environment_go_before_the_file() {
+    let given = Given {
+        cluster: Some("barn".into()),
+        port: Some(1),
+        timeout: Some(Duration::from_secs(1)),
+        replicas: Some(3),
+        role: Some(Pin::Client),
+        key_file: Some("mine".into()),
+        peers: Some(vec![]),
+        ..Given::default()
+    };
+    let text = "cluster='house'\nport=2\ntimeout='2'\nreplicas=2\nrole='proxy'\nkey_file='theirs'\npeer=['x']\nname='n'";
+    let settings = with_file(text.as_bytes(), given).expect("valid");
+    assert_eq!((&*settings.cluster, settings.port, settings.replicas), ("barn", 1, 3));
+    assert_eq!((settings.timeout, settings.node.role), (Duration::from_secs(1), Pin::Client));
+    assert_eq!((settings.key, settings.peers), (KeySource::File("mine".into()), vec![]));
+    assert_eq!(&*settings.node.name, "n");
+}
+
+#[test]
+fn a_file_that_was_asked_for_must_be_there() {
+    let folder = temporary();
+    let given = Given { config: Some(folder.path().join("none.toml")), ..Given::default() };
+    let error = Settings::load(given, &platform(folder.path()), UNITS).expect_err("refused");
+    assert!(matches!(&error, ConfigError::Missing { path } if path.ends_with("none.toml")), "{error}");
+}
+
+#[test]
+fn an_unknown_key_is_named_with_its_file_and_line() {
+    let message = refusal("port = 1\nprot = 2\n");
+    for part in ["some.toml", "line 2", "unknown key `prot`", "`port`"] {
+        assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_wrong_value_names_its_key() {
+    for (text, key) in [
+        ("port = 0", "port"),
+        ("port = 70000", "port"),
+        ("port = -1", "port"),
+        ("port = \"x\"", "port"),
+        ("replicas = 0", "replicas"),
+        ("replicas = 65", "replicas"),
+        ("timeout = \"soon\"", "timeout"),
+        ("timeout = 10", "timeout"),
+        ("capacity = \"much\"", "capacity"),
+        ("bind = \"eth0\"", "bind"),
+        ("role = \"king\"", "role"),
+        ("http = \"0.0.0.0:80\"", "http"),
+        ("peer = \"x\"", "peer"),
+        ("peer = [\"a b\"]", "peer"),
+        ("cluster = \"\"", "cluster"),
+        ("machine = \"\"", "machine"),
+    ] {
+        let message = refusal(text);
+        assert!(message.contains(&format!("`{key}`")) && message.contains("some.toml"), "{text}: {message}");
+    }
+}
+
+#[test]
+fn a_file_that_is_no_toml_is_refused_without_showing_it() {
+    let message = refusal("cluster = house secret-words\n");
+    assert!(message.contains("line 1") && !message.contains("secret-words"), "{message}");
+    let message = refusal("key = \"secret-words\"\n");
+    assert!(message.contains("unknown key `key`") && !message.contains("secret-words"), "{message}");
+    let binary = with_file(b"name = \"\xff\"", Given::default()).expect_err("refused");
+    assert!(matches!(binary, ConfigError::NotText { at: 9, .. }), "{binary}");
+    let large = vec![b'#'; usize::try_from(CONFIG_BYTES_MAX).expect("small") + 1];
+    assert!(matches!(with_file(&large, Given::default()), Err(ConfigError::TooLarge { .. })));
+    assert!(with_file(&large[1..], Given::default()).is_ok());
+}
+
+#[test]
+fn the_key_comes_from_one_place() {
+    let load = |key: Option<&str>, file: Option<&str>, toml: &str| {
+        let given = Given { key: key.map(Secret::new), key_file: file.map(Into::into), ..Given::default() };
+        with_file(toml.as_bytes(), given).map(|settings| settings.key)
+    };
+    assert_eq!(load(Some("a b"), None, "").expect("valid"), KeySource::Text(Secret::new("a b")));
+    assert_eq!(load(Some("a b"), None, "key_file='x'").expect("valid"), KeySource::Text(Secret::new("a b")));
+    assert!(matches!(load(Some("a"), Some("f"), ""), Err(ConfigError::TwoKeys)));
+}
+
+#[test]
+fn the_key_is_never_shown() {
+    let given = Given { key: Some(Secret::new("correct horse")), ..Given::default() };
+    let settings = with_file(b"", given).expect("valid");
+    assert!(!format!("{settings:?}").contains("horse"));
+    // What was given holds it too, before it is resolved.
+    let given = Given { key: Some(Secret::new("correct horse")), ..Given::default() };
+    assert!(!format!("{given:?}").contains("horse"));
+}
+
+#[test]
+fn peers_are_hosts_with_or_without_a_port() {
+    for (text, host, port) in [
+        ("nas", "nas", None),
+        ("nas.local:80", "nas.local", Some(80)),
+        ("10.0.0.1", "10.0.0.1", None),
+        ("fe80::1", "fe80::1", None),
+        ("[::1]", "::1", None),
+        ("[::1]:7667", "::1", Some(7667)),
+    ] {
+        let peer = parse_peer(text).expect(text);
+        assert_eq!((&*peer.host, peer.port), (host, port));
+        assert_eq!(parse_peer(&peer.to_string()), Ok(peer));
+    }
+    for text in
+        ["", ":80", "nas:", "nas:0", "nas:99999", "a b", "[nas]:1", "[::1", "[::1]80", "http://nas", "a,b"]
+    {
+        assert!(parse_peer(text).is_err(), "{text:?}");
+    }
+}
+
+#[test]
+fn copies_are_one_to_the_most() {
+    assert_eq!(check_replicas(1), Ok(1));
+    assert_eq!(check_replicas(i64::from(REPLICAS_MAX)), Ok(REPLICAS_MAX));
+    for count in [0, -1, i64::from(REPLICAS_MAX) + 1, 256, i64::MAX] {
+        assert!(check_replicas(count).is_err(), "{count}");
+    }
+}

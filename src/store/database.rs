@@ -1,0 +1,293 @@
+//! The embedded database: its tables, what each change writes, what is read back.
+//!
+//! | table | key | value |
+//! |---|---|---|
+//! | `names` | name | record of its versions |
+//! | `prefixes` | instance | counter up to which all its dots were seen |
+//! | `extra` | instance, counter | further dots seen |
+//! | `contents` | content | [`ContentRecord`] |
+//! | `inline` | content | its bytes, if at most [`INLINE_BYTES_MAX`](crate::limits::INLINE_BYTES_MAX) |
+//! | `pages` | content, page number (u32 BE) | manifest page, if there is more than one chunk |
+//! | `roots` | content | manifest root, if there is more than one page |
+//! | `chunks` | chunk hash | a content that has it, offset (u64 LE), length (u32 LE) |
+//! | `meta` | text | term, generation, blobs of others |
+//!
+//! A content that is one chunk has neither page nor chunk row: its id follows from the chunk, so
+//! its row is found without. `chunks` is a hint: bytes read by it are hashed before they are used.
+
+use super::change::{Change, Tables};
+use super::error::{StoreError, at, database};
+use super::folder::create_file;
+use crate::limits::{CATALOG_CHECK_BYTES_MAX, DATABASE_CACHE_BYTES};
+use crate::transfer::manifest::{encode_chunk, page_hash};
+use crate::types::{ChunkHash, ChunkRef, ContentId, Dot, FileName, InstanceId, Term, Version};
+use crate::wire::message::Context;
+use crate::wire::record::{ContentRecord, decode_record};
+use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use std::fs::File;
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+pub(super) const NAMES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("names");
+pub(super) const PREFIXES: TableDefinition<u64, u64> = TableDefinition::new("prefixes");
+pub(super) const EXTRA: TableDefinition<(u64, u64), ()> = TableDefinition::new("extra");
+pub(super) const CONTENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("contents");
+pub(super) const INLINE: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("inline");
+pub(super) const PAGES: TableDefinition<&[u8; 36], &[u8]> = TableDefinition::new("pages");
+pub(super) const ROOTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("roots");
+pub(super) const CHUNKS: TableDefinition<&[u8; 32], &[u8; 44]> = TableDefinition::new("chunks");
+pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
+
+pub(super) const TERM: &str = "term";
+pub(super) const GENERATION: &str = "generation";
+pub(super) const BLOB: &str = "blob:";
+
+/// Where a chunk lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Location {
+    pub(super) content: ContentId,
+    pub(super) offset: u64,
+    pub(super) bytes: u32,
+}
+
+/// All that the database says at the start.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) context: Context,
+    pub(super) names: Vec<(FileName, Vec<Version>)>,
+    pub(super) contents: Vec<(ContentId, ContentRecord)>,
+    pub(super) term: Term,
+}
+
+/// The open database.
+#[derive(Debug)]
+pub(super) struct Catalog {
+    database: Database,
+    path: PathBuf,
+}
+
+impl Catalog {
+    /// Makes a new database with all tables, under a draft name until it is complete.
+    pub(super) fn create(path: &Path) -> Result<(), StoreError> {
+        let draft = path.with_extension("new");
+        super::folder::remove_file(&draft)?;
+        let file = create_file(&draft)?;
+        let made = Builder::new().set_cache_size(DATABASE_CACHE_BYTES).create_file(file).map_err(database)?;
+        let transaction = made.begin_write().map_err(database)?;
+        Tables::open(&transaction)?;
+        transaction.commit().map_err(database)?;
+        drop(made);
+        File::open(&draft).and_then(|file| file.sync_all()).map_err(at(&draft))?;
+        std::fs::rename(&draft, path).map_err(at(path))?;
+        super::folder::sync_folder(path.parent().unwrap_or(path))
+    }
+
+    /// Opens a database and checks it. The library may panic over damaged pages, so that is caught
+    /// here, where nothing has been read yet.
+    pub(super) fn open(path: &Path) -> Result<Catalog, StoreError> {
+        let damaged =
+            |reason: String| StoreError::CatalogDamaged { path: path.into(), reason: reason.into() };
+        let bytes = std::fs::metadata(path).map_err(at(path))?.len();
+        let opened = catch_unwind(AssertUnwindSafe(|| {
+            let mut database = Builder::new().set_cache_size(DATABASE_CACHE_BYTES).open(path)?;
+            let whole = bytes > CATALOG_CHECK_BYTES_MAX || database.check_integrity()?;
+            Ok::<_, redb::DatabaseError>((database, whole))
+        }));
+        match opened {
+            Ok(Ok((database, true))) => Ok(Catalog { database, path: path.into() }),
+            Ok(Ok((_, false))) => Err(damaged("a page does not have its checksum".into())),
+            Ok(Err(redb::DatabaseError::DatabaseAlreadyOpen)) => {
+                Err(StoreError::Locked { folder: path.parent().unwrap_or(path).into() })
+            }
+            Ok(Err(error)) => Err(damaged(error.to_string())),
+            Err(_) => Err(damaged("its pages make no sense".into())),
+        }
+    }
+
+    fn damaged(&self, what: &str, error: &dyn std::fmt::Display) -> StoreError {
+        StoreError::CatalogDamaged { path: self.path.clone(), reason: format!("{what}: {error}").into() }
+    }
+
+    /// Reads everything that is kept in memory.
+    pub(super) fn load(&self) -> Result<Rows, StoreError> {
+        match catch_unwind(AssertUnwindSafe(|| self.load_rows())) {
+            Ok(Err(StoreError::Database { source })) => Err(self.damaged("reading", &source)),
+            Ok(result) => result,
+            Err(_) => Err(self.damaged("reading", &"its pages make no sense")),
+        }
+    }
+
+    fn load_rows(&self) -> Result<Rows, StoreError> {
+        let read = self.database.begin_read().map_err(database)?;
+        let mut names = Vec::new();
+        for row in read.open_table(NAMES).map_err(database)?.iter().map_err(database)? {
+            let (name, versions) = row.map_err(database)?;
+            let name = std::str::from_utf8(name.value()).map_err(|error| self.damaged("a name", &error))?;
+            let name = FileName::parse(name).map_err(|error| self.damaged("a name", &error))?;
+            let versions =
+                decode_record(versions.value()).map_err(|error| self.damaged("an entry", &error))?;
+            names.push((name, versions));
+        }
+        let mut contents = Vec::new();
+        for row in read.open_table(CONTENTS).map_err(database)?.iter().map_err(database)? {
+            let (content, record) = row.map_err(database)?;
+            let record = decode_record(record.value()).map_err(|error| self.damaged("a content", &error))?;
+            contents.push((ContentId(*content.value()), record));
+        }
+        let mut context = Context::default();
+        for row in read.open_table(PREFIXES).map_err(database)?.iter().map_err(database)? {
+            let (instance, counter) = row.map_err(database)?;
+            context.prefixes.push((InstanceId(instance.value()), counter.value()));
+        }
+        for row in read.open_table(EXTRA).map_err(database)?.iter().map_err(database)? {
+            let (instance, counter) = row.map_err(database)?.0.value();
+            context.extra.push(Dot { counter, instance: InstanceId(instance) });
+        }
+        context.extra.sort_unstable();
+        let term = match read.open_table(META).map_err(database)?.get(TERM).map_err(database)? {
+            Some(term) => decode_record(term.value()).map_err(|error| self.damaged("the term", &error))?,
+            None => Term::default(),
+        };
+        Ok(Rows { context, names, contents, term })
+    }
+
+    /// How often the store was opened; 0 if the folder was made and never used.
+    pub(super) fn generation(&self) -> Result<u64, StoreError> {
+        let read = self.database.begin_read().map_err(database)?;
+        let table = read.open_table(META).map_err(database)?;
+        match table.get(GENERATION).map_err(database)? {
+            Some(bytes) => match bytes.value().try_into() {
+                Ok(bytes) => Ok(u64::from_le_bytes(bytes)),
+                Err(error) => Err(self.damaged("the generation", &error)),
+            },
+            None => Ok(0),
+        }
+    }
+
+    /// Counts the generation up and forgets contents whose files are gone, durably.
+    pub(super) fn begin_generation(&self, gone: &[ContentId]) -> Result<u64, StoreError> {
+        let generation = self.generation()?.saturating_add(1);
+        let transaction = self.database.begin_write().map_err(database)?;
+        {
+            let mut tables = Tables::open(&transaction)?;
+            for content in gone {
+                tables.remove(content)?;
+            }
+            tables.meta.insert(GENERATION, generation.to_le_bytes().as_slice()).map_err(database)?;
+        }
+        transaction.commit().map_err(database)?;
+        Ok(generation)
+    }
+
+    /// Applies changes in one transaction; once it returns they are durable.
+    pub(super) fn apply<'a>(&self, changes: impl Iterator<Item = &'a Change>) -> Result<(), StoreError> {
+        let transaction = self.database.begin_write().map_err(database)?;
+        {
+            let mut tables = Tables::open(&transaction)?;
+            for change in changes {
+                tables.apply(change)?;
+            }
+        }
+        transaction.commit().map_err(database)
+    }
+
+    /// The row of a content.
+    pub(super) fn record(&self, content: &ContentId) -> Result<Option<ContentRecord>, StoreError> {
+        let read = self.database.begin_read().map_err(database)?;
+        let table = read.open_table(CONTENTS).map_err(database)?;
+        match table.get(&content.0).map_err(database)? {
+            Some(record) => {
+                decode_record(record.value()).map(Some).map_err(|error| self.damaged("a content", &error))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// A page of a content's manifest; `None` if there is no such page.
+    pub(super) fn page(&self, content: &ContentId, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(record) = self.record(content)? else { return Ok(None) };
+        if let Some(page) = single_page(&record) {
+            return Ok((number == 0).then_some(page));
+        }
+        let read = self.database.begin_read().map_err(database)?;
+        let table = read.open_table(PAGES).map_err(database)?;
+        Ok(table.get(&page_key(content, number)).map_err(database)?.map(|page| page.value().to_vec()))
+    }
+
+    /// The root of a content's manifest.
+    pub(super) fn root(&self, content: &ContentId) -> Result<Option<Vec<u8>>, StoreError> {
+        let Some(record) = self.record(content)? else { return Ok(None) };
+        if record.chunks == 0 {
+            return Ok(Some(Vec::new()));
+        }
+        let read = self.database.begin_read().map_err(database)?;
+        let table = read.open_table(ROOTS).map_err(database)?;
+        if let Some(root) = table.get(&content.0).map_err(database)? {
+            return Ok(Some(root.value().to_vec()));
+        }
+        Ok(self.page(content, 0)?.map(|page| page_hash(&page).to_vec()))
+    }
+
+    /// Bytes of a content that is kept in the database; `None` if it is not, or has no such part.
+    pub(super) fn inline(
+        &self,
+        content: &ContentId,
+        part: Range<usize>,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = self.database.begin_read().map_err(database)?;
+        let table = read.open_table(INLINE).map_err(database)?;
+        let bytes = table.get(&content.0).map_err(database)?;
+        Ok(bytes.and_then(|bytes| bytes.value().get(part).map(<[u8]>::to_vec)))
+    }
+
+    /// Where a chunk lies, if that is known.
+    pub(super) fn chunk(&self, hash: &ChunkHash) -> Result<Option<Location>, StoreError> {
+        let read = self.database.begin_read().map_err(database)?;
+        let table = read.open_table(CHUNKS).map_err(database)?;
+        Ok(table.get(&hash.0).map_err(database)?.map(|row| Location::decode(row.value())))
+    }
+
+    /// A blob kept for others.
+    pub(super) fn blob(&self, key: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = self.database.begin_read().map_err(database)?;
+        let table = read.open_table(META).map_err(database)?;
+        let key = format!("{BLOB}{key}");
+        Ok(table.get(key.as_str()).map_err(database)?.map(|blob| blob.value().to_vec()))
+    }
+}
+
+impl Location {
+    pub(super) fn encode(self) -> [u8; 44] {
+        let mut row = [0; 44];
+        row[..32].copy_from_slice(&self.content.0);
+        row[32..40].copy_from_slice(&self.offset.to_le_bytes());
+        row[40..].copy_from_slice(&self.bytes.to_le_bytes());
+        row
+    }
+
+    pub(super) fn decode(row: &[u8; 44]) -> Location {
+        let (mut content, mut offset, mut bytes) = ([0; 32], [0; 8], [0; 4]);
+        content.copy_from_slice(&row[..32]);
+        offset.copy_from_slice(&row[32..40]);
+        bytes.copy_from_slice(&row[40..]);
+        Location {
+            content: ContentId(content),
+            offset: u64::from_le_bytes(offset),
+            bytes: u32::from_le_bytes(bytes),
+        }
+    }
+}
+
+/// The page of a content that is one chunk.
+fn single_page(record: &ContentRecord) -> Option<Vec<u8>> {
+    let bytes = u32::try_from(record.size).ok()?;
+    record.single.map(|hash| encode_chunk(ChunkRef { hash, bytes }).to_vec())
+}
+
+pub(super) fn page_key(content: &ContentId, number: u32) -> [u8; 36] {
+    let mut key = [0; 36];
+    key[..32].copy_from_slice(&content.0);
+    key[32..].copy_from_slice(&number.to_be_bytes());
+    key
+}

@@ -1,0 +1,207 @@
+//! The file of a content in the making, and the thread that syncs large ones while they grow.
+
+use super::error::{StoreError, at};
+use super::folder::create_file;
+use super::partials::{Journal, Paths};
+use super::writer::Health;
+use super::{Shared, space};
+use crate::limits::{WRITE_BACK_BYTES, WRITE_BACK_QUEUE_MAX};
+use crate::types::ChunkRef;
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+/// Early syncs of one file: how many are under way, and whether one failed. The kernel reports a
+/// failure once per open file, so one that an early sync was told must not be forgotten.
+#[derive(Debug, Default)]
+struct Syncs {
+    state: Mutex<(usize, bool)>,
+    ended: Condvar,
+}
+
+impl Syncs {
+    fn begin(&self) {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner).0 += 1;
+    }
+
+    fn end(&self, failed: bool) {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 -= 1;
+        state.1 |= failed;
+        self.ended.notify_all();
+    }
+
+    /// Waits for all; `true` if one failed.
+    fn wait(&self) -> bool {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let state = self.ended.wait_while(state, |state| state.0 > 0);
+        state.unwrap_or_else(PoisonError::into_inner).1
+    }
+}
+
+/// The thread that syncs growing files early, so that the sync at the end is short.
+pub(super) struct WriteBack {
+    queue: Option<SyncSender<(Arc<File>, Arc<Syncs>)>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl WriteBack {
+    pub(super) fn start(health: Arc<Health>) -> std::io::Result<WriteBack> {
+        let (queue, files) = sync_channel::<(Arc<File>, Arc<Syncs>)>(WRITE_BACK_QUEUE_MAX);
+        let thread = std::thread::Builder::new().name("store-write-back".into()).spawn(move || {
+            while let Ok((file, syncs)) = files.recv() {
+                let result = file.sync_data();
+                if let Err(error) = &result {
+                    tracing::error!(%error, "an early sync failed");
+                    health.set_suspect();
+                }
+                syncs.end(result.is_err());
+            }
+        })?;
+        Ok(WriteBack { queue: Some(queue), thread: Some(thread) })
+    }
+
+    fn sync(&self, file: &Arc<File>, syncs: &Arc<Syncs>) {
+        let Some(queue) = &self.queue else { return };
+        syncs.begin();
+        match queue.try_send((Arc::clone(file), Arc::clone(syncs))) {
+            Ok(()) => {}
+            // The sync at the end does it all the same.
+            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => syncs.end(false),
+        }
+    }
+}
+
+impl Drop for WriteBack {
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// `incoming/<id>.part` and its journal.
+#[derive(Debug)]
+pub(super) struct PartFile {
+    pub(super) id: u64,
+    pub(super) paths: Paths,
+    file: Arc<File>,
+    journal: Journal,
+    syncs: Arc<Syncs>,
+    unsynced: u64,
+    /// Bytes counted in the store's incoming bytes.
+    bytes: u64,
+    /// Bytes that came from a sender, in this transfer or in the broken-off one that it continues.
+    pub(super) received: u64,
+    total: Arc<AtomicU64>,
+}
+
+impl PartFile {
+    /// A new file, or the one of the broken-off content `adopt`.
+    pub(super) fn open(shared: &Shared, adopt: Option<u64>) -> Result<PartFile, StoreError> {
+        shared.health.check()?;
+        let adopted = adopt.and_then(|id| shared.partials().adopt(id).map(|bytes| (id, bytes)));
+        let incoming = shared.folder.incoming();
+        let (id, bytes) = match adopted {
+            Some(adopted) => adopted,
+            None => (u64::from_le_bytes(crate::clock::entropy().map_err(at(&incoming))?), 0),
+        };
+        let paths = Paths::new(&incoming, id);
+        let file = match adopted {
+            Some(_) => {
+                OpenOptions::new().read(true).write(true).open(&paths.part).map_err(at(&paths.part))?
+            }
+            None => create_file(&paths.part)?,
+        };
+        let journal = Journal::append_to(&paths.journal)?;
+        Ok(PartFile {
+            id,
+            paths,
+            file: Arc::new(file),
+            journal,
+            syncs: Arc::default(),
+            unsynced: 0,
+            bytes,
+            received: bytes,
+            total: Arc::clone(&shared.incoming_bytes),
+        })
+    }
+
+    pub(super) fn write(
+        &mut self,
+        shared: &Shared,
+        write_back: &WriteBack,
+        offset: u64,
+        data: &[u8],
+    ) -> Result<(), StoreError> {
+        shared.health.check()?;
+        space::check(shared, data.len() as u64)?;
+        self.file.write_all_at(data, offset).map_err(at(&self.paths.part))?;
+        let written = data.len() as u64;
+        self.bytes += written;
+        self.total.fetch_add(written, Ordering::Relaxed);
+        self.unsynced += written;
+        if self.unsynced >= WRITE_BACK_BYTES {
+            self.unsynced = 0;
+            write_back.sync(&self.file, &self.syncs);
+        }
+        Ok(())
+    }
+
+    /// Notes a chunk that came from a sender and has been written.
+    pub(super) fn note(&mut self, chunk: ChunkRef, offset: u64) -> Result<(), StoreError> {
+        self.received += u64::from(chunk.bytes);
+        self.journal.append(chunk, offset).map_err(at(&self.paths.journal))
+    }
+
+    pub(super) fn read(&self, offset: u64, bytes: u32) -> Result<Vec<u8>, StoreError> {
+        let mut buffer = vec![0; bytes as usize];
+        self.file.read_exact_at(&mut buffer, offset).map_err(at(&self.paths.part))?;
+        Ok(buffer)
+    }
+
+    /// Makes the bytes of the file durable; it then has exactly `size`. Not tried again.
+    pub(super) fn sync(&self, shared: &Shared, size: u64) -> Result<(), StoreError> {
+        let early_failed = self.syncs.wait();
+        let synced = self.file.metadata().and_then(|metadata| {
+            if metadata.len() != size {
+                self.file.set_len(size)?;
+            }
+            self.file.sync_data()
+        });
+        if early_failed || synced.is_err() {
+            shared.health.set_suspect();
+        }
+        synced.map_err(at(&self.paths.part))?;
+        if early_failed { Err(StoreError::Suspect) } else { Ok(()) }
+    }
+
+    /// No longer counts the file's bytes as incoming; what becomes of it is the caller's.
+    pub(super) fn uncount(&mut self) {
+        self.total.fetch_sub(std::mem::take(&mut self.bytes), Ordering::Relaxed);
+    }
+
+    /// Throws the file away.
+    pub(super) fn discard(mut self, shared: &Shared) {
+        self.uncount();
+        shared.partials().forget(self.id);
+        self.paths.remove();
+    }
+
+    /// Keeps the file for the next try.
+    pub(super) fn keep(mut self, shared: &Shared) {
+        self.uncount();
+        let mut partials = shared.partials();
+        partials.forget(self.id);
+        if partials.add(&shared.folder.incoming(), self.id) {
+            self.total.fetch_add(partials.bytes(self.id), Ordering::Relaxed);
+        } else {
+            drop(partials);
+            self.paths.remove();
+        }
+    }
+}

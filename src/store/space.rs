@@ -1,0 +1,70 @@
+//! How much room there is: what the disk has free, less the headroom that is never filled, within
+//! the capacity that the owner set.
+//!
+//! Invariant: thorp never fills a disk. The headroom keeps room for the catalog, so that removing
+//! files and passing copies on work when no new content is taken.
+
+use super::Shared;
+use super::error::StoreError;
+use crate::limits::{HEADROOM_BYTES, HEADROOM_PERCENT, SMALL_DISK_BYTES};
+use std::sync::atomic::Ordering;
+
+/// How full the store is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of contents that it could hold in all, headroom already subtracted.
+    pub capacity_bytes: u64,
+    /// Bytes of the contents held.
+    pub used_bytes: u64,
+    /// Bytes that it could still take.
+    pub free_bytes: u64,
+    /// Contents held.
+    pub contents: u64,
+}
+
+/// Bytes of a disk of `disk_bytes` that are never filled.
+pub(super) fn headroom(disk_bytes: u64) -> u64 {
+    let share = disk_bytes / 100 * HEADROOM_PERCENT;
+    if disk_bytes < SMALL_DISK_BYTES { share } else { share.max(HEADROOM_BYTES) }
+}
+
+/// How full the store is. A disk that does not answer has no room.
+pub(super) fn usage(shared: &Shared) -> Usage {
+    let (used_bytes, contents) = shared.index.used();
+    let incoming = shared.incoming_bytes.load(Ordering::Relaxed);
+    let on_disk = match rustix::fs::statvfs(shared.folder.root()) {
+        Ok(disk) => {
+            let size = disk.f_blocks.saturating_mul(disk.f_frsize);
+            disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(headroom(size))
+        }
+        Err(_) => 0,
+    };
+    let free_bytes = match shared.capacity {
+        Some(capacity) => on_disk.min(capacity.saturating_sub(used_bytes.saturating_add(incoming))),
+        None => on_disk,
+    };
+    Usage { capacity_bytes: used_bytes.saturating_add(free_bytes), used_bytes, free_bytes, contents }
+}
+
+/// Makes sure that `needed_bytes` more may be written; broken-off contents make way.
+pub(super) fn check(shared: &Shared, needed_bytes: u64) -> Result<(), StoreError> {
+    if usage(shared).free_bytes >= needed_bytes {
+        return Ok(());
+    }
+    shared.drop_partials();
+    let free_bytes = usage(shared).free_bytes;
+    if free_bytes >= needed_bytes { Ok(()) } else { Err(StoreError::Full { needed_bytes, free_bytes }) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn headroom_is_a_gibibyte_or_five_percent_and_less_on_a_small_card() {
+        assert_eq!(headroom(100 << 30), (100 << 30) / 100 * 5);
+        assert_eq!(headroom(SMALL_DISK_BYTES), HEADROOM_BYTES);
+        assert_eq!(headroom(8 << 30), (8 << 30) / 100 * 5);
+        assert!(headroom(8 << 30) < HEADROOM_BYTES);
+    }
+}
