@@ -1,0 +1,29 @@
+//! thorp as its users meet it: real processes, real sockets, real disks, on loopback.
+//!
+//! Every test has a village of its own: nodes in a temporary folder, with a cluster name that
+//! nobody else has, so that tests run side by side on the one discovery port. No test needs
+//! privileges. Nothing sleeps for a fixed time: [`process::wait_until`] is the only place that
+//! waits, and it has a deadline. A village that goes, even by a failing test, ends its processes.
+//!
+//! | file | what it shows |
+//! |---|---|
+//! | `process` | processes, their output, waiting |
+//! | `village` | nodes, commands, and reading what they say |
+//! | `disks` | files to put, and looking at disks |
+//! | `files` | what goes in comes back |
+//! | `travel` | only what is needed travels; interrupted work continues |
+//! | `counts` | as many copies as asked, each on another machine |
+//! | `deaths` | nodes that die, leave and come back |
+//! | `starting` | `thorp up` where it cannot work, keys, no cluster |
+//! | `answers` | exit codes, JSON, closed pipes, full disks, the demo |
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+
+mod answers;
+mod counts;
+mod deaths;
+mod disks;
+mod files;
+mod process;
+mod starting;
+mod travel;
+mod village;
