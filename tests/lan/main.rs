@@ -1,0 +1,56 @@
+//! thorp on a LAN: real processes in network namespaces, one namespace a host, joined by a bridge.
+//!
+//! No privileges are needed where the kernel lets a user make a user namespace; `ip`, `unshare`
+//! and `nsenter` are. Where a LAN cannot be made the tests say so loudly and pass, unless
+//! `THORP_REQUIRE_LAN=1`, which makes that a failure.
+//!
+//! The binary runs itself again inside fresh namespaces (`enter`). Everything it starts lives in a
+//! process namespace of its own, so the kernel ends it all when the run ends, however it ends.
+//!
+//! Environment: `THORP_REQUIRE_LAN=1`; `THORP_LAN_USERNS=1` (a user namespace even for root);
+//! `THORP_LAN_DEADLINE=<seconds>` for the whole run; `THORP_LAN_KEEP=1` keeps the folders.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, clippy::exit)]
+
+mod cluster;
+mod discovery;
+mod enter;
+mod failures;
+mod files;
+mod keys;
+mod network;
+mod probe;
+mod process;
+mod runner;
+
+use runner::Test;
+use std::process::ExitCode;
+
+/// Every test, in the order in which they run: first what the others rest on.
+const TESTS: &[Test] = &[
+    Test("hosts_hear_each_others_broadcasts", probe::hosts_hear_each_others_broadcasts),
+    Test("an_unplugged_host_hears_nothing_until_it_is_plugged_in", probe::unplugged_hosts_hear_nothing),
+    Test("hosts_without_broadcasts_still_reach_each_other", probe::deaf_hosts_still_reach_each_other),
+    Test("every_host_is_a_machine_of_its_own", probe::every_host_is_a_machine_of_its_own),
+    Test("five_hosts_agree_on_one_proxy_with_no_configuration", discovery::five_hosts_agree),
+    Test("one_machine_alone_is_proxy_and_storage", discovery::one_machine_alone),
+    Test("a_host_on_two_lans_joins_both", discovery::two_lans),
+    Test("a_named_peer_is_found_where_broadcasts_are_dropped", discovery::named_peer),
+    Test("a_node_with_another_key_sees_nothing", keys::another_key_sees_nothing),
+    Test("an_open_client_stays_out_of_a_keyed_cluster", keys::open_client_stays_out),
+    Test("a_file_comes_back_as_it_was_put_from_three_machines", files::file_round_trip),
+    Test("a_folder_with_odd_names_comes_back_as_it_was", files::folder_round_trip),
+    Test("the_number_of_copies_follows_what_is_asked", files::replicas_follow),
+    Test("a_dead_holder_is_replaced_and_its_return_leaves_no_surplus", failures::dead_holder),
+    Test("when_the_proxy_dies_another_takes_over", failures::dead_proxy),
+    Test("an_unplugged_host_is_missed_and_rejoins_without_loss", failures::unplugged_host),
+    Test("both_sides_of_a_split_keep_what_was_put", failures::split),
+    Test("a_get_survives_the_death_of_a_holder", failures::dead_holder_during_get),
+    Test("a_put_survives_the_death_of_a_holder", failures::dead_holder_during_put),
+];
+
+fn main() -> ExitCode {
+    if let Some(code) = probe::answer() {
+        return code;
+    }
+    runner::run(TESTS)
+}
