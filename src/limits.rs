@@ -204,7 +204,7 @@ pub const PEER_GONE_TIMEOUT: Duration = Duration::from_secs(10);
 pub const DISK_PATIENCE_MS: u64 = 30_000;
 /// Contents sent to a chain and not yet reported stored; one of more than [`INLINE_BYTES_MAX`]
 /// counts [`PUT_OUTSTANDING_FILE_COST`] fold, because it keeps a file open at each holder.
-pub const PUT_OUTSTANDING_MAX: usize = 1_024;
+pub const PUT_OUTSTANDING_MAX: usize = 512;
 /// See [`PUT_OUTSTANDING_MAX`].
 pub const PUT_OUTSTANDING_FILE_COST: u32 = 4;
 /// Chunks between the reading thread of a put and the network.

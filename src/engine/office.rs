@@ -111,6 +111,9 @@ impl Queue {
     pub(super) fn pop(&mut self) -> Option<ContentId> {
         let content = self.order.pop_front()?;
         self.queued.remove(&content);
+        if self.order.is_empty() {
+            self.order = VecDeque::new(); // after a takeover it was as long as the catalog
+        }
         Some(content)
     }
 }
