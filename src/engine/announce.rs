@@ -97,7 +97,13 @@ impl Engine {
             }
             return true;
         }
-        let theirs_first = presence.lineage.iter().min() < mine.iter().min();
+        // Of two clusters without files the one that has a proxy goes on, so that a newcomer does not
+        // unseat it; between equals the lowest uuid decides.
+        let theirs_first = match (presence.proxy.is_some(), self.me.proxy.is_some()) {
+            (true, false) => true,
+            (false, true) => false,
+            _ => presence.lineage.iter().min() < mine.iter().min(),
+        };
         // A node that has joined those with files does not change sides, or it would mix the two.
         let settled = established || self.up_nodes().any(|node| node.established);
         if !settled && (presence.established || theirs_first) && self.may_adopt() {
