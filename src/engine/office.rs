@@ -43,13 +43,15 @@ pub(super) struct Office {
     pub(super) blocked: BTreeSet<ContentId>,
     /// Contents to be looked at again later.
     pub(super) retry: BTreeSet<(Moment, ContentId)>,
-    /// Contents that wait for another machine.
-    pub(super) stuck: BTreeSet<ContentId>,
+    /// Contents that wait for another machine, and since when.
+    pub(super) stuck: BTreeMap<ContentId, Moment>,
     pub(super) pulls: BTreeMap<(ContentId, NodeId), PullJob>,
     pub(super) drops: BTreeMap<ContentId, (NodeId, Moment)>,
     /// Contents that a put brought lately, and until when none of their copies is dropped: its
     /// commit is about to count them.
     pub(super) fresh: BTreeMap<ContentId, Moment>,
+    /// Up to where contents were looked at for balance.
+    pub(super) balanced: Option<ContentId>,
     stuck_at: Moment,
     /// Nodes that failed a pull, and until when others are preferred.
     pub(super) avoided: BTreeMap<NodeId, Moment>,
@@ -60,6 +62,7 @@ pub(super) struct Office {
 #[derive(Debug)]
 pub(super) struct PullJob {
     pub(super) small: bool,
+    pub(super) since: Moment,
     pub(super) heard: Moment,
     /// Whether it mends a loss (and not a wish for more copies).
     pub(super) heals: bool,
@@ -134,10 +137,11 @@ impl Office {
             deferred: Default::default(),
             blocked: BTreeSet::new(),
             retry: BTreeSet::new(),
-            stuck: BTreeSet::new(),
+            stuck: BTreeMap::new(),
             pulls: BTreeMap::new(),
             drops: BTreeMap::new(),
             fresh: BTreeMap::new(),
+            balanced: None,
             stuck_at: since,
             avoided: BTreeMap::new(),
             commits: BTreeMap::new(),
@@ -222,7 +226,7 @@ impl Engine {
             }
             let held: Vec<ContentId> = office.inventories.held_by(node).collect();
             office.look_at(held);
-            let stuck = std::mem::take(&mut office.stuck);
+            let stuck: Vec<ContentId> = office.stuck.keys().copied().collect();
             office.look_at(stuck);
         }
         self.requests_lose(node);
@@ -365,7 +369,7 @@ impl Engine {
             }
             if now.since(office.stuck_at) >= STUCK_MS {
                 office.stuck_at = now;
-                let stuck = std::mem::take(&mut office.stuck);
+                let stuck: Vec<ContentId> = office.stuck.keys().copied().collect();
                 office.look_at(stuck);
             }
             office.resume_deferred(16);

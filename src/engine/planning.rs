@@ -13,6 +13,9 @@ use crate::replication::planner::{self, Decision, Holder, HolderState, PlanInput
 use crate::types::{ContentId, NodeId, Pin};
 use crate::wire::message::Message;
 
+/// Contents looked at in one step for whether a copy should move to an emptier machine.
+const BALANCE_STEP: usize = 64;
+
 impl Engine {
     /// The nodes that could take a copy.
     pub(super) fn candidates(&self, exclude: &[NodeId]) -> Vec<Candidate> {
@@ -34,7 +37,7 @@ impl Engine {
                     capacity_bytes: presence.capacity_bytes,
                     // One that failed lately comes after all others, not never.
                     transfers: u32::try_from(pulls).unwrap_or(u32::MAX) + if avoided { 1_000_000 } else { 0 },
-                    draining: false,
+                    draining: presence.draining,
                 }
             })
             .collect()
@@ -55,6 +58,7 @@ impl Engine {
                 let presence = self.presence_of(node)?;
                 let state = match fresh {
                     Freshness::Up if dropping == Some(node) => HolderState::Dropping,
+                    Freshness::Up if presence.draining => HolderState::Draining,
                     Freshness::Up => HolderState::Up,
                     Freshness::Suspect => HolderState::Suspect,
                     // One live copy left shortens the silence.
@@ -86,15 +90,65 @@ impl Engine {
             let blocked = std::mem::take(&mut office.blocked);
             office.look_at(blocked);
         }
+        let candidates = self.candidates(&[]);
         if self.office.as_ref().is_none_or(|office| office.dirty.order.is_empty()) {
+            if may_drop {
+                self.balance(&candidates);
+            }
             return;
         }
-        let candidates = self.candidates(&[]);
         for _ in 0..PLAN_STEP_MAX {
             let Some(content) = self.office.as_mut().and_then(|office| office.dirty.pop()) else {
                 return;
             };
             self.plan_one(content, &candidates, may_drop);
+        }
+    }
+
+    /// With nothing to mend, goes through all contents a few at a time, and moves copies from fuller
+    /// machines to emptier ones where the difference is worth it.
+    fn balance(&mut self, candidates: &[Candidate]) {
+        let places = candidates.iter().filter(|place| place.up && place.storage);
+        let steps: Vec<u64> = places.clone().map(Candidate::free_step).collect();
+        let most = places.filter(|place| !place.draining).map(Candidate::free_step).max();
+        let least = steps.into_iter().min();
+        let uneven = most.zip(least).is_some_and(|(most, least)| most >= least + planner::UNEVEN_STEPS);
+        let Some(office) = self.office.as_ref().filter(|_| uneven) else {
+            return;
+        };
+        let mut after = office.balanced;
+        let step: Vec<(ContentId, u64, u8)> = self
+            .catalog
+            .contents_after(after.as_ref())
+            .take(BALANCE_STEP)
+            .map(|(content, refs)| (*content, refs.size, refs.wanted()))
+            .collect();
+        let ended = step.len() < BALANCE_STEP;
+        for (content, size, wanted) in step {
+            let holders = self.holders_of(&content);
+            let pulling = self.pulling(&content);
+            let input = PlanInput { content, size, wanted, holders: &holders, pulling: &pulling, candidates };
+            if let Some(Decision::Pull { to, from }) = planner::balance(&input) {
+                let now = self.now;
+                let Some(office) = self
+                    .office
+                    .as_mut()
+                    .filter(|office| office.has_slot(to, size) && !office.fresh.contains_key(&content))
+                else {
+                    break; // goes on here when there is a slot
+                };
+                let job = PullJob { small: size <= SMALL_BYTES, since: now, heard: now, heals: false };
+                office.pulls.insert((content, to), job);
+                let term = office.term;
+                let from = self.routes_of(from.into_iter());
+                self.send(to, Message::PullOrder { term, content, size, from });
+            }
+            after = Some(content);
+        }
+        if let Some(office) = &mut self.office {
+            let whole =
+                ended && after.is_none_or(|after| self.catalog.contents_after(Some(&after)).next().is_none());
+            office.balanced = after.filter(|_| !whole);
         }
     }
 
@@ -109,6 +163,9 @@ impl Engine {
 
     fn plan_one(&mut self, content: ContentId, candidates: &[Candidate], may_drop: bool) {
         let Some(refs) = self.catalog.content(&content) else {
+            if let Some(office) = &mut self.office {
+                office.stuck.remove(&content);
+            }
             return;
         };
         let (wanted, size) = (refs.wanted(), refs.size);
@@ -121,13 +178,16 @@ impl Engine {
             let Some(office) = &mut self.office else {
                 return;
             };
+            if decision != Decision::Stuck {
+                office.stuck.remove(&content);
+            }
             match decision {
                 Decision::Nothing => return,
                 Decision::Wait => {
                     return; // looked at again when an order ends, or a holder comes, or is given up
                 }
                 Decision::Stuck => {
-                    office.stuck.insert(content);
+                    office.stuck.entry(content).or_insert(now);
                     return;
                 }
                 Decision::Pull { to, from } => {
@@ -146,7 +206,7 @@ impl Engine {
                         return;
                     }
                     let heals = holders.iter().any(|holder| holder.state == HolderState::Gone);
-                    let job = PullJob { small: size <= SMALL_BYTES, heard: now, heals };
+                    let job = PullJob { small: size <= SMALL_BYTES, since: now, heard: now, heals };
                     office.pulls.insert((content, to), job);
                     let term = office.term;
                     let from = self.routes_of(from.into_iter());
