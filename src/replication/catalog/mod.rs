@@ -34,7 +34,7 @@ pub use sync::{SyncError, SyncIn, SyncSlice};
 use super::context::CausalContext;
 use super::digest;
 use crate::limits::SYNC_BUCKETS;
-use crate::types::{Body, ContentId, Dot, FileName, InstanceId, Version};
+use crate::types::{Body, ContentId, DenseMap, Dot, FileName, InstanceId, Version};
 use crate::wire::record::CatalogWrite;
 use contents::Contents;
 use register::{NameMerge, dots_of, merge_name, normalise};
@@ -44,7 +44,7 @@ use std::ops::Bound;
 /// All versions of all names, and all dots seen. Some 250 bytes an entry.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    names: BTreeMap<FileName, Box<[Version]>>,
+    names: DenseMap<FileName, Box<[Version]>>,
     context: CausalContext,
     /// Of the dots beyond the prefixes those that nothing in the store carries (and now and then
     /// one more): what [`CatalogWrite::Extra`] persists.
@@ -103,7 +103,7 @@ impl Catalog {
     #[must_use]
     pub fn new() -> Catalog {
         Catalog {
-            names: BTreeMap::new(),
+            names: DenseMap::new(),
             context: CausalContext::new(),
             dead: BTreeSet::new(),
             contents: Contents::default(),
