@@ -70,7 +70,7 @@ impl Engine {
         if heard != Heard::Stale {
             self.clock_heard(node, wall_ms);
             if drained {
-                self.drain_changed(node);
+                self.drain_changed();
             }
         }
         match heard {

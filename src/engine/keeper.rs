@@ -14,12 +14,14 @@ use crate::limits::{
 };
 use crate::replication::inventory::content_digest;
 use crate::replication::{Catalog, Merged};
-use crate::types::{ContentId, NodeId, NodeRoute, Term};
+use crate::types::{ContentId, ContentSet, NodeId, NodeRoute, Term};
 use crate::wire::message::{Message, PullState};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Contents in one page of an inventory: 256 KiB.
 const INVENTORY_PAGE: usize = 8_192;
+/// Pages of an inventory sent a tick: they wait in memory for the link.
+const INVENTORY_PAGES_A_TICK: usize = 4;
 /// How often a pull that is under way is reported, in milliseconds.
 const PULL_REPORT_MS: u64 = 3_000;
 /// Changes of the inventory are told at most this often, in milliseconds.
@@ -48,8 +50,17 @@ pub(super) struct Keeper {
     /// What is held, or no longer held, and the proxy has not been told.
     changes: BTreeMap<ContentId, bool>,
     flushed: Moment,
+    /// The report to the proxy that is under way.
+    report: Option<Report>,
     /// Copies being checked for a promise.
     checking: usize,
+}
+
+/// A report of everything: the next page, and what came last in those before.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    page: u32,
+    after: Option<ContentId>,
 }
 
 /// A content that no entry names.
@@ -75,8 +86,9 @@ struct Dropping {
 }
 
 impl Keeper {
-    pub(super) fn new(now: Moment, catalog: &Catalog, held: &BTreeSet<ContentId>) -> Keeper {
-        let orphans = held.iter().filter(|content| !catalog.names_content(content));
+    pub(super) fn new(now: Moment, catalog: &Catalog, held: &ContentSet) -> Keeper {
+        let orphans =
+            held.iter().map(|(content, ())| content).filter(|content| !catalog.names_content(content));
         Keeper {
             pulls: BTreeMap::new(),
             drops: BTreeMap::new(),
@@ -86,6 +98,7 @@ impl Keeper {
             nonces: Rng::seeded(catalog.digest() ^ now.0),
             changes: BTreeMap::new(),
             flushed: Moment::default(),
+            report: None,
             checking: 0,
         }
     }
@@ -102,7 +115,7 @@ impl Engine {
             // Put once more: its entry is on the way.
             *orphan = Orphan { since: self.now, removed: false };
         }
-        if !self.held.insert(content) {
+        if self.held.insert(content, ()).is_some() {
             return;
         }
         self.me.inventory_digest = self.me.inventory_digest.wrapping_add(content_digest(&content));
@@ -114,7 +127,7 @@ impl Engine {
 
     pub(super) fn content_gone(&mut self, content: ContentId) {
         self.keeper.orphans.remove(&content);
-        if !self.held.remove(&content) {
+        if self.held.remove(&content).is_none() {
             return;
         }
         self.me.inventory_digest = self.me.inventory_digest.wrapping_sub(content_digest(&content));
@@ -149,23 +162,28 @@ impl Engine {
 
     /// Reports everything to the proxy: on a new term, and when it asks.
     pub(super) fn report_inventory(&mut self) {
+        self.keeper.report = Some(Report { page: 0, after: None });
+        self.send_inventory();
+    }
+
+    /// The next pages of the report under way. What changes meanwhile is told as such, before or
+    /// after the page that it belongs to; both come to the same.
+    fn send_inventory(&mut self) {
         let Some(proxy) = self.me.proxy else {
+            self.keeper.report = None;
             return;
         };
-        let (term, disk) = (self.me.term, self.config.disk);
-        let contents: Vec<ContentId> = self.held.iter().copied().collect();
-        let pages = contents.len().div_ceil(INVENTORY_PAGE).max(1);
-        for page in 0..pages {
-            let from = page * INVENTORY_PAGE;
-            let to = contents.len().min(from + INVENTORY_PAGE);
-            let message = Message::Inventory {
-                term,
-                disk,
-                page: u32::try_from(page).unwrap_or(u32::MAX),
-                contents: contents[from..to].to_vec(),
-                last: page + 1 == pages,
+        for _ in 0..INVENTORY_PAGES_A_TICK {
+            let Some(Report { page, after }) = self.keeper.report else {
+                return;
             };
-            self.send(proxy, message);
+            let rest = self.held.iter_after(after.as_ref()).map(|(content, ())| *content);
+            let contents: Vec<ContentId> = rest.take(INVENTORY_PAGE).collect();
+            let last = contents.len() < INVENTORY_PAGE;
+            let after = contents.last().copied();
+            self.keeper.report = (!last).then_some(Report { page: page.saturating_add(1), after });
+            let (term, disk) = (self.me.term, self.config.disk);
+            self.send(proxy, Message::Inventory { term, disk, page, contents, last });
         }
     }
 
@@ -409,6 +427,7 @@ impl Engine {
 
     pub(super) fn keeper_tick(&mut self) {
         let now = self.now;
+        self.send_inventory();
         let late = self.keeper.drops.iter();
         let late: Vec<ContentId> = late
             .filter(|(_, drop)| !drop.dropping && now.since(drop.asked) >= KEEP_ASK_MS)

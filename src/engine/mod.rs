@@ -8,6 +8,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`event`] | the vocabulary |
+//! | `agenda` | the proxy's part: which contents it looks at next |
 //! | `announce` | what this node says of itself, which cluster it is of, who leads |
 //! | `exchange` | changes of the catalog: durable, told, and made equal |
 //! | `keeper` | a storage node's part: inventory, pulls, drops under keep-promises |
@@ -19,6 +20,7 @@
 //! | `rows` | what `ls` and `status` show |
 //! | `trash` | what is removed, restored and emptied, and whose clock counts |
 
+mod agenda;
 mod announce;
 pub mod event;
 mod exchange;
@@ -38,10 +40,12 @@ use crate::discovery::membership::{Freshness, Membership};
 use crate::limits::SUSPECT_AFTER_MS;
 use crate::replication::Catalog;
 use crate::replication::inventory::content_digest;
-use crate::types::{ContentId, DiskId, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term};
+use crate::types::{
+    ContentId, ContentSet, DiskId, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
+};
 use crate::wire::message::Message;
 use event::{Effect, Input, Note};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// What a node is, for as long as it runs.
 #[derive(Clone, Debug)]
@@ -108,7 +112,7 @@ pub struct Engine {
     announcing: announce::Announcing,
     catalog: Catalog,
     exchange: exchange::Exchange,
-    held: BTreeSet<ContentId>,
+    held: ContentSet,
     keeper: keeper::Keeper,
     trashing: trash::Trashing,
     /// Present while this node leads.
@@ -156,7 +160,7 @@ impl Engine {
             wall_ms: 0,
             version: config.version.clone(),
         };
-        let held: BTreeSet<ContentId> = restored.held.into_iter().collect();
+        let held: ContentSet = restored.held.into_iter().collect();
         Engine {
             now,
             started: now,

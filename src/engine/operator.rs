@@ -10,7 +10,7 @@ use crate::discovery::membership::Freshness;
 use crate::limits::{LINEAGE_MAX, SAFE_MODE_MS_MAX};
 use crate::replication::planner::{self, Decision, HolderState, PlanInput};
 use crate::replication::{removed, shown};
-use crate::types::{ContentId, FileName, Lineage, MachineId, NodeId, Term};
+use crate::types::{FileName, Lineage, MachineId, NodeId, Term};
 use crate::wire::message::{Copy, DrainState, ErrorCode, Explanation, Message, Reply, Waiting};
 use std::collections::BTreeSet;
 
@@ -67,8 +67,11 @@ impl Engine {
             .collect();
         let candidates = self.candidates(&[]);
         let (mut needed, mut stuck) = (0, 0);
-        for content in office.inventories.held_by(node) {
-            let Some(refs) = self.catalog.content(&content) else { continue };
+        for (content, refs) in self.catalog.contents() {
+            let content = *content;
+            if office.inventories.holders(&content).all(|holder| holder != node) {
+                continue;
+            }
             let holders = self.holders_of(&content);
             let elsewhere: BTreeSet<&MachineId> = holders
                 .iter()
@@ -106,17 +109,14 @@ impl Engine {
         if durable && self.me.draining != draining {
             self.me.draining = draining;
             self.hurry_beacon();
-            self.drain_changed(self.config.node);
+            self.drain_changed();
         }
     }
 
     /// All that a node holds is to be looked at again: it leaves, or stays after all.
-    pub(super) fn drain_changed(&mut self, node: NodeId) {
+    pub(super) fn drain_changed(&mut self) {
         if let Some(office) = &mut self.office {
-            let held: Vec<ContentId> = office.inventories.held_by(node).collect();
-            office.look_at(held);
-            let stuck: Vec<ContentId> = office.stuck.keys().copied().collect();
-            office.look_at(stuck);
+            office.agenda.look_at_all();
         }
     }
 
@@ -211,11 +211,11 @@ impl Engine {
             }
             Decision::Wait => (Waiting::Return, 0),
             Decision::Stuck => {
-                let since = office.stuck.get(&content).map_or(0, |at| self.now.since(*at));
+                let since = office.short.get(&content).map_or(0, |at| self.now.since(*at));
                 let source = input.holders.iter().any(|holder| holder.state <= HolderState::Up);
                 (if source { Waiting::Machine } else { Waiting::Source }, since)
             }
-            Decision::Drop { .. } if office.blocked.contains(&content) => {
+            Decision::Drop { .. } if !self.all_reported() || !self.all_synced() => {
                 (Waiting::Unheard { nodes: unheard() }, in_office)
             }
             Decision::Pull { .. } | Decision::Drop { .. } => (Waiting::Turn, 0),

@@ -10,11 +10,17 @@ use crate::discovery::membership::Freshness;
 use crate::limits::{PLAN_STEP_MAX, SAFE_MODE_MS_MAX};
 use crate::replication::Candidate;
 use crate::replication::planner::{self, Decision, Holder, HolderState, PlanInput};
-use crate::types::{ContentId, NodeId, Pin};
+use crate::types::{ContentId, MachineId, NodeId, Pin};
 use crate::wire::message::Message;
+use std::collections::BTreeMap;
+
+/// Contents glanced at in one step of a sweep: some milliseconds.
+const SWEEP_STEP_MAX: usize = 8_192;
 
 /// Contents looked at in one step for whether a copy should move to an emptier machine.
 const BALANCE_STEP: usize = 64;
+/// Contents of which it is noted since when they wait for a machine: people ask about a few.
+const SHORT_NOTED_MAX: usize = 4_096;
 
 impl Engine {
     /// The nodes that could take a copy.
@@ -87,18 +93,18 @@ impl Engine {
         }
         let may_drop = reported && self.all_synced();
         if let Some(office) = self.office.as_mut().filter(|_| may_drop) {
-            let blocked = std::mem::take(&mut office.blocked);
-            office.look_at(blocked);
+            office.agenda.unblock();
         }
         let candidates = self.candidates(&[]);
-        if self.office.as_ref().is_none_or(|office| office.dirty.order.is_empty()) {
+        if self.office.as_ref().is_none_or(|office| office.agenda.is_empty()) {
             if may_drop {
                 self.balance(&candidates);
             }
             return;
         }
-        for _ in 0..PLAN_STEP_MAX {
-            let Some(content) = self.office.as_mut().and_then(|office| office.dirty.pop()) else {
+        for left in (0..PLAN_STEP_MAX).rev() {
+            let Some(content) = self.office.as_mut().and_then(|office| office.agenda.next()) else {
+                self.sweep(left + 1, &candidates, may_drop);
                 return;
             };
             self.plan_one(content, &candidates, may_drop);
@@ -133,7 +139,7 @@ impl Engine {
                 let Some(office) = self
                     .office
                     .as_mut()
-                    .filter(|office| office.has_slot(to, size) && !office.fresh.contains_key(&content))
+                    .filter(|office| office.has_slot(to, size) && !office.fresh.contains(&content))
                 else {
                     break; // goes on here when there is a slot
                 };
@@ -152,6 +158,52 @@ impl Engine {
         }
     }
 
+    /// Goes on through the catalog, up to `most` contents that are not as they should be.
+    fn sweep(&mut self, most: usize, candidates: &[Candidate], may_drop: bool) {
+        let Some(sweep) = self.office.as_ref().and_then(|office| office.agenda.sweep()) else {
+            return;
+        };
+        let up: BTreeMap<NodeId, &MachineId> = self
+            .up_nodes()
+            .filter(|presence| !presence.draining)
+            .map(|presence| (presence.node, &presence.machine))
+            .collect();
+        let mut found = Vec::new();
+        let mut after = None;
+        for (content, refs) in self.catalog.contents_after(sweep.after.as_ref()).take(SWEEP_STEP_MAX) {
+            if !self.is_calm(content, refs.wanted(), &up) {
+                found.push(*content);
+            }
+            after = Some(*content);
+            if found.len() >= most {
+                break;
+            }
+        }
+        if let Some(office) = &mut self.office {
+            office.agenda.swept(after);
+        }
+        for content in found {
+            self.plan_one(content, candidates, may_drop);
+        }
+    }
+
+    /// Whether there is nothing to plan at a glance: all its holders are up, on as many machines as
+    /// are wanted, and none is leaving.
+    fn is_calm(&self, content: &ContentId, wanted: u8, up: &BTreeMap<NodeId, &MachineId>) -> bool {
+        let Some(office) = &self.office else {
+            return true;
+        };
+        let mut machines: Vec<Option<&MachineId>> =
+            office.inventories.holders(content).map(|node| up.get(&node).copied()).collect();
+        let holders = machines.len();
+        machines.sort_unstable();
+        machines.dedup();
+        holders == usize::from(wanted)
+            && holders == machines.len()
+            && !machines.contains(&None)
+            && !office.drops.contains_key(content)
+    }
+
     /// Nodes that were ordered to pull `content` and are at it.
     pub(super) fn pulling(&self, content: &ContentId) -> Vec<NodeId> {
         let Some(office) = &self.office else {
@@ -164,7 +216,7 @@ impl Engine {
     fn plan_one(&mut self, content: ContentId, candidates: &[Candidate], may_drop: bool) {
         let Some(refs) = self.catalog.content(&content) else {
             if let Some(office) = &mut self.office {
-                office.stuck.remove(&content);
+                office.short.remove(&content);
             }
             return;
         };
@@ -179,7 +231,7 @@ impl Engine {
                 return;
             };
             if decision != Decision::Stuck {
-                office.stuck.remove(&content);
+                office.short.remove(&content);
             }
             match decision {
                 Decision::Nothing => return,
@@ -187,7 +239,10 @@ impl Engine {
                     return; // looked at again when an order ends, or a holder comes, or is given up
                 }
                 Decision::Stuck => {
-                    office.stuck.entry(content).or_insert(now);
+                    office.agenda.wait_for_machine(now);
+                    if office.short.len() < SHORT_NOTED_MAX && !office.short.contains(&content) {
+                        office.short.insert(content, now);
+                    }
                     return;
                 }
                 Decision::Pull { to, from } => {
@@ -195,14 +250,11 @@ impl Engine {
                     let soon =
                         office.fresh.get(&content).map(|until| Moment(until.0 - FRESH_MS + UNHEARD_MS));
                     if let Some(soon) = soon.filter(|soon| now < *soon) {
-                        office.retry.insert((soon, content));
+                        office.agenda.look_at_later(soon, content);
                         return;
                     }
                     if !office.has_slot(to, size) {
-                        let queue = usize::from(from.len() > 1);
-                        if let Some(queue) = office.deferred.get_mut(queue) {
-                            queue.push(content);
-                        }
+                        office.agenda.defer(content, from.len() <= 1);
                         return;
                     }
                     let heals = holders.iter().any(|holder| holder.state == HolderState::Gone);
@@ -214,15 +266,15 @@ impl Engine {
                 }
                 Decision::Drop { at, keepers, wanted } => {
                     if let Some(until) = office.fresh.get(&content) {
-                        office.retry.insert((*until, content));
+                        office.agenda.look_at_later(*until, content);
                     } else if office.drops_at(at) >= DROPS_PER_NODE_MAX {
-                        office.deferred[1].push(content);
+                        office.agenda.defer(content, false);
                     } else if may_drop {
                         office.drops.insert(content, (at, now));
                         let term = office.term;
                         self.send(at, Message::DropOrder { term, content, wanted, keepers });
                     } else {
-                        office.blocked.insert(content);
+                        office.agenda.block();
                     }
                     return;
                 }

@@ -110,16 +110,12 @@ impl Engine {
     pub(super) fn status(&mut self, ask: AskId) {
         let candidates = self.candidates(&[]);
         let mut states = [0_u64; 4];
-        let (mut files, mut bytes) = (0_u64, 0_u64);
-        let mut contents = BTreeSet::new();
+        let mut files = 0_u64;
         for (_, versions) in self.catalog.names_from(None, "") {
             for version in versions {
                 files += 1;
                 let state = match &version.body {
                     Body::File { content, size } => {
-                        if contents.insert(*content) {
-                            bytes = bytes.saturating_add(*size);
-                        }
                         let wanted = version.wanted.count();
                         self.content_state(content, *size, wanted, &self.holders_of(content), &candidates)
                     }
@@ -143,7 +139,7 @@ impl Engine {
             nodes: self.node_statuses(),
             others: self.foreign.keys().copied().collect(),
             files,
-            bytes,
+            bytes: self.catalog.bytes(),
             states,
         };
         self.answer(ask, Reply::Status(Box::new(status)));

@@ -4,7 +4,7 @@
 //! or puts aside the same content ([`Claim`]), so that a removal never unlinks the file of a put
 //! that came after it.
 
-use crate::types::ContentId;
+use crate::types::{ContentId, ContentMap};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -17,7 +17,7 @@ pub(super) struct Index {
 
 #[derive(Debug, Default)]
 struct State {
-    contents: BTreeMap<ContentId, u64>,
+    contents: ContentMap<u64>,
     used_bytes: u64,
     pins: BTreeMap<ContentId, u32>,
     claims: BTreeSet<ContentId>,

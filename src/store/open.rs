@@ -22,23 +22,17 @@ use std::sync::{Arc, Mutex};
 pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded), StoreError> {
     let folder = Folder::lock(root)?;
     let (catalog, disk) = open_catalog(&folder)?;
-    let rows = catalog.load()?;
-
-    let (mut held, mut gone) = (Vec::with_capacity(rows.contents.len()), Vec::new());
-    for (content, record) in rows.contents {
-        if is_there(&folder, &content, &record) {
-            held.push((content, record.size));
-        } else {
-            tracing::warn!(%content, size = record.size, "the file is missing or cut short; it is no copy");
-            gone.push(content);
-        }
+    let rows = catalog.load(|content, record| is_there(&folder, content, record))?;
+    for (content, size) in &rows.gone {
+        tracing::warn!(%content, size, "the file is missing or cut short; it is no copy");
     }
+    let gone: Vec<ContentId> = rows.gone.into_iter().map(|(content, _)| content).collect();
     let generation = catalog.begin_generation(&gone)?;
     for content in &gone {
         folder.quarantine(content)?;
     }
     let index = Index::default();
-    for (content, size) in &held {
+    for (content, size) in &rows.held {
         index.insert(*content, *size);
     }
     remove_strays(&folder, &index)?;
@@ -60,7 +54,7 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
     };
     let store = Store { inner: Arc::new(Inner { writer, write_back, shared }) };
     let loaded =
-        Loaded { context: rows.context, names: rows.names, contents: held, term: rows.term, generation };
+        Loaded { context: rows.context, names: rows.names, contents: rows.held, term: rows.term, generation };
     Ok((store, loaded))
 }
 

@@ -14,6 +14,7 @@
 //! | `travel` | only what is needed travels; interrupted work continues |
 //! | `counts` | as many copies as asked, each on another machine |
 //! | `deaths` | nodes that die, leave and come back |
+//! | `memory` | how much of it a node takes with many files |
 //! | `starting` | `thorp up` where it cannot work, keys, no cluster |
 //! | `answers` | exit codes, JSON, closed pipes, full disks, the demo |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -23,6 +24,7 @@ mod counts;
 mod deaths;
 mod disks;
 mod files;
+mod memory;
 mod process;
 mod starting;
 mod travel;

@@ -121,7 +121,10 @@ impl Catalog {
     pub fn merge_delta(&mut self, delta: &Delta) -> Merged {
         let mut touched: BTreeMap<&FileName, Vec<Version>> = BTreeMap::new();
         for (name, versions) in &delta.names {
-            touched.entry(name).or_default().extend(versions.iter().cloned());
+            touched
+                .entry(name)
+                .and_modify(|all| all.extend_from_slice(versions))
+                .or_insert_with(|| versions.clone());
         }
         let mut carried: Vec<Dot> = Vec::new();
         for versions in touched.values_mut() {

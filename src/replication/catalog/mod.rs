@@ -37,7 +37,7 @@ pub use trash::{Trash, TrashRefs};
 use super::context::CausalContext;
 use super::digest;
 use crate::limits::SYNC_BUCKETS;
-use crate::types::{Body, ContentId, Dot, FileName, InstanceId, Version};
+use crate::types::{Body, ContentId, DenseMap, Dot, FileName, InstanceId, Version};
 use crate::wire::record::CatalogWrite;
 use contents::Contents;
 use register::{NameMerge, dots_of, merge_name, normalise};
@@ -48,7 +48,7 @@ use std::ops::Bound;
 /// All versions of all names, and all dots seen. Some 250 bytes an entry.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    names: BTreeMap<FileName, Box<[Version]>>,
+    names: DenseMap<FileName, Box<[Version]>>,
     context: CausalContext,
     /// Of the dots beyond the prefixes those that nothing in the store carries (and now and then
     /// one more): what [`CatalogWrite::Extra`] persists.
@@ -107,7 +107,7 @@ impl Catalog {
     #[must_use]
     pub fn new() -> Catalog {
         Catalog {
-            names: BTreeMap::new(),
+            names: DenseMap::new(),
             context: CausalContext::new(),
             dead: BTreeSet::new(),
             contents: Contents::default(),
@@ -204,12 +204,12 @@ impl Catalog {
     /// Names in a range, live or in the trash, in order.
     pub(super) fn all_names<'a>(
         &'a self,
-        lower: Bound<&FileName>,
-        upper: Bound<&FileName>,
+        lower: Bound<FileName>,
+        upper: Bound<FileName>,
     ) -> impl Iterator<Item = &'a FileName> + use<'a> {
-        let mut live = self.names.range::<FileName, _>((lower, upper)).map(|(name, _)| name).peekable();
-        let mut removed =
-            self.trash.names.range::<FileName, _>((lower, upper)).map(|(name, _)| name).peekable();
+        let removed = self.trash.names.range((lower.clone(), upper.clone()));
+        let mut removed = removed.map(|(name, _)| name).peekable();
+        let mut live = self.names.range((lower, upper)).map(|(name, _)| name).peekable();
         std::iter::from_fn(move || match (live.peek(), removed.peek()) {
             (Some(a), Some(b)) if a == b => {
                 removed.next();

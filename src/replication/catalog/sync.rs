@@ -158,7 +158,7 @@ impl Catalog {
     ) -> SyncSlice {
         let mut names: Vec<(FileName, Vec<Version>)> = Vec::new();
         let mut bytes = 0;
-        let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
+        let lower = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
         for name in self.all_names(lower, Bound::Unbounded) {
             if !buckets.contains(&digest::bucket_of(digest::of_name(name))) {
                 continue;
@@ -188,7 +188,7 @@ impl Catalog {
     ) -> Result<Merged, SyncError> {
         sync.check(&names, last)?;
         self.check_room(sync, &names)?;
-        let lower = sync.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let lower = sync.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let upper = match names.last() {
             Some((name, _)) if !last => Bound::Included(name.clone()),
             _ => Bound::Unbounded,
@@ -196,7 +196,7 @@ impl Catalog {
         let after = names.last().map(|(name, _)| name.clone());
         let theirs: BTreeMap<FileName, Vec<Version>> = names.into_iter().collect();
         let gone: Vec<FileName> = self
-            .all_names(lower, upper.as_ref())
+            .all_names(lower, upper)
             .filter(|name| !theirs.contains_key(name))
             .filter(|name| sync.buckets.contains(&digest::bucket_of(digest::of_name(name))))
             .filter(|name| self.all_versions(name).iter().any(|version| sync.context.contains(version.dot)))
