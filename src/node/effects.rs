@@ -11,8 +11,9 @@ use crate::clock::{self, Moment};
 use crate::discovery::socket::DiscoverySocket;
 use crate::engine::Engine;
 use crate::engine::event::{Effect, Input, Note};
-use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT};
+use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT, VERIFIES_AT_ONCE};
 use crate::store::Store;
+use crate::transfer::Doubts;
 use crate::transfer::connection::{Connection, Endpoint, dial_any};
 use crate::transfer::holder::HolderContext;
 use crate::transfer::pool::HolderPool;
@@ -391,6 +392,8 @@ pub(super) fn holder_context(
         on_stored: Box::new(move |content, size| report(&stored, Input::ContentStored { content, size })),
         on_bad: Box::new(move |content| report(&bad, Input::ContentLost { content })),
         transfers: AtomicU32::new(0),
+        doubts: Doubts::default(),
+        verifies: Semaphore::new(VERIFIES_AT_ONCE),
     })
 }
 

@@ -10,7 +10,7 @@ use super::reading::Readers;
 use super::writer::{Health, Writer};
 use super::{Inner, Loaded, Shared, Store};
 use crate::clock;
-use crate::limits::ORPHAN_GRACE_MS;
+use crate::limits::{DOUBTFUL_MS, ORPHAN_GRACE_MS};
 use crate::types::{ContentId, DiskId};
 use crate::wire::record::ContentRecord;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,21 +27,22 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
     let (mut held, mut gone) = (Vec::with_capacity(rows.contents.len()), Vec::new());
     for (content, record) in rows.contents {
         if is_there(&folder, &content, &record) {
-            held.push((content, record.size));
+            held.push((content, record));
         } else {
             tracing::warn!(%content, size = record.size, "the file is missing or cut short; it is no copy");
             gone.push(content);
         }
     }
-    let generation = catalog.begin_generation(&gone)?;
+    let (generation, stopped) = catalog.begin_generation(&gone)?;
     for content in &gone {
         folder.quarantine(content)?;
     }
     let index = Index::default();
-    for (content, size) in &held {
-        index.insert(*content, *size);
+    for (content, record) in &held {
+        index.insert(*content, record.size, record.verified_ms);
     }
-    remove_strays(&folder, &index)?;
+    let doubtful = if stopped { Vec::new() } else { written_last(&held) };
+    folder.make_trash()?;
     let (partials, partial_bytes) = load_partials(&folder)?;
 
     let (catalog, health) = (Arc::new(catalog), Arc::new(Health::default()));
@@ -52,16 +53,32 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
         index: Arc::new(index),
         health,
         partials: Mutex::new(partials),
+        asides: Mutex::default(),
         readers: Readers::default(),
         incoming_bytes: Arc::new(AtomicU64::new(partial_bytes)),
         capacity,
         disk,
         folder,
     };
+    shared.load_asides(shared.catalog.asides()?)?;
+    remove_strays(&shared.folder, &shared.index)?;
     let store = Store { inner: Arc::new(Inner { writer, write_back, shared }) };
-    let loaded =
-        Loaded { context: rows.context, names: rows.names, contents: held, term: rows.term, generation };
+    let loaded = Loaded {
+        context: rows.context,
+        names: rows.names,
+        contents: held.into_iter().map(|(content, record)| (content, record.size)).collect(),
+        term: rows.term,
+        doubtful,
+        generation,
+    };
     Ok((store, loaded))
+}
+
+/// What was written in the minutes before the last write, of a run that ended unexpectedly.
+fn written_last(held: &[(ContentId, ContentRecord)]) -> Vec<ContentId> {
+    let last = held.iter().map(|(_, record)| record.stored_ms).max().unwrap_or(0);
+    let lately = held.iter().filter(|(_, record)| last - record.stored_ms <= DOUBTFUL_MS);
+    lately.map(|(content, _)| *content).collect()
 }
 
 /// Opens the database, and makes it in a folder that was never in use.
