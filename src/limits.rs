@@ -190,6 +190,23 @@ pub const CATALOG_CHECK_BYTES_MAX: u64 = 64 << 20;
 /// Manifest pages of an incoming content kept in memory, 36 KiB each; the rest go to a file. A
 /// content that is kept inside the database never has more, even in chunks of one byte.
 pub const INCOMING_PAGES_IN_MEMORY: usize = 32;
+/// Every copy is hashed anew this often, unless `--scrub-every` says otherwise.
+pub const SCRUB_EVERY_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shortest interval of the scrub: below, it would do nothing else.
+pub const SCRUB_EVERY_MIN: Duration = Duration::from_secs(1);
+/// Fastest that a scrub reads, in bytes a second: a third of what a hard disk gives, enough for 30
+/// TB a week.
+pub const SCRUB_BYTES_PER_SECOND_MAX: u64 = 64 << 20;
+/// What a content costs a scrub beyond its bytes, in bytes: a disk's head moves in the time of this.
+pub const SCRUB_CONTENT_COST: u64 = 64 << 10;
+/// How often a scrub plans anew, at least.
+pub const SCRUB_LOOK_MS: u64 = 60_000;
+/// How often it is written down what was verified.
+pub const SCRUB_SAVE_MS: u64 = 600_000;
+/// Wait after the start before doubtful contents are verified: the others join first.
+pub const SCRUB_START_MS: u64 = 3_000;
+/// A copy that was one too many is kept aside this long.
+pub const ASIDE_KEEP: Duration = Duration::from_secs(7 * 24 * 3600);
 /// Contents that a holder is asked to verify in one frame.
 pub const VERIFY_CONTENTS_MAX: usize = 512;
 /// Contents verified at once for commands, so that reads go on.

@@ -11,8 +11,8 @@ use crate::clock::{self, Moment};
 use crate::discovery::socket::DiscoverySocket;
 use crate::engine::Engine;
 use crate::engine::event::{Effect, Input, Note};
-use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT, VERIFIES_AT_ONCE};
-use crate::store::Store;
+use crate::limits::{ADDRESSES_PER_NODE_MAX, ASIDE_KEEP, CONTACT_DIALS_MAX, PORT_DEFAULT, VERIFIES_AT_ONCE};
+use crate::store::{Store, StoreError};
 use crate::transfer::Doubts;
 use crate::transfer::connection::{Connection, Endpoint, dial_any};
 use crate::transfer::holder::HolderContext;
@@ -152,6 +152,9 @@ impl Performer {
             report(&inputs, Input::OwnAddresses { addresses: self.own_addresses() });
             tokio::task::spawn_blocking(move || {
                 store.expire_partials();
+                if let Err(error) = store.expire_asides(ASIDE_KEEP) {
+                    tracing::debug!(%error, "the trash is as it was");
+                }
                 report(&inputs, usage(&store));
             });
         }
@@ -237,8 +240,7 @@ impl Performer {
     fn drop_content(&self, content: ContentId, until: Option<Moment>) {
         let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
         tokio::task::spawn_blocking(move || {
-            let late = until.is_some_and(|until| clock::now() >= until);
-            let dropped = match if late { Ok(false) } else { store.remove(&content) } {
+            let dropped = match remove(&store, &content, until) {
                 Ok(dropped) => dropped || store.holds(&content).is_none(),
                 Err(error) => {
                     tracing::warn!(%content, %error, "a copy could not be removed");
@@ -307,6 +309,15 @@ impl Performer {
             }
             self.remembered = addresses;
         }
+    }
+}
+
+/// Removes a copy: garbage for good, one that was too many into the trash, unless it is too late.
+fn remove(store: &Store, content: &ContentId, until: Option<Moment>) -> Result<bool, StoreError> {
+    match until {
+        None => store.remove(content),
+        Some(until) if clock::now() >= until => Ok(false),
+        Some(_) => store.set_aside(content),
     }
 }
 

@@ -75,7 +75,7 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
 }
 
 /// What was written in the minutes before the last write, of a run that ended unexpectedly.
-fn written_last(held: &[(ContentId, ContentRecord)]) -> Vec<ContentId> {
+pub(super) fn written_last(held: &[(ContentId, ContentRecord)]) -> Vec<ContentId> {
     let last = held.iter().map(|(_, record)| record.stored_ms).max().unwrap_or(0);
     let lately = held.iter().filter(|(_, record)| last - record.stored_ms <= DOUBTFUL_MS);
     lately.map(|(content, _)| *content).collect()

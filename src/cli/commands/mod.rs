@@ -15,3 +15,4 @@ pub mod replicas;
 pub mod rm;
 pub mod status;
 pub mod up;
+pub mod verify;

@@ -317,6 +317,41 @@ pub struct RemoveDocument {
     pub removed: Vec<String>,
 }
 
+/// `thorp verify`. A copy is a name and a machine that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifyDocument {
+    /// Copies that were read and hashed anew.
+    pub checked: u64,
+    /// Those that were bad, and were set aside.
+    pub bad: Vec<CopyPart>,
+    /// Of the bad ones, those whose file has all its copies again.
+    pub mended: u64,
+    /// Copies that could not be read now.
+    pub unchecked: Vec<UncheckedPart>,
+    /// Names of files without any good copy on a machine that is up.
+    pub lost: Vec<String>,
+}
+
+/// A copy, in `verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CopyPart {
+    /// Of which file.
+    pub name: String,
+    /// Display name of the node.
+    pub node: String,
+}
+
+/// A copy that was not read, in `verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UncheckedPart {
+    /// Of which file.
+    pub name: String,
+    /// Display name of the node.
+    pub node: String,
+    /// Why.
+    pub why: String,
+}
+
 /// A row of `thorp hash`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HashRow {
