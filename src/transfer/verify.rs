@@ -147,3 +147,6 @@ pub async fn verify(
     }
     writer.close().await
 }
+
+#[cfg(test)]
+mod tests;

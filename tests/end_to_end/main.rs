@@ -12,6 +12,7 @@
 //! | `disks` | files to put, and looking at disks |
 //! | `files` | what goes in comes back |
 //! | `travel` | only what is needed travels; interrupted work continues |
+//! | `rot` | disks that forget: found, set aside, mended; copies in the trash |
 //! | `counts` | as many copies as asked, each on another machine |
 //! | `deaths` | nodes that die, leave and come back |
 //! | `starting` | `thorp up` where it cannot work, keys, no cluster |
@@ -24,6 +25,7 @@ mod deaths;
 mod disks;
 mod files;
 mod process;
+mod rot;
 mod starting;
 mod travel;
 mod village;
