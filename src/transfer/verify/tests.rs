@@ -10,6 +10,7 @@ use super::*;
 use crate::clock;
 use crate::limits::DOUBTS_PER_ADDRESS_MAX;
 use crate::wire::message::Purpose;
+use crate::wire::transfer::FetchPart;
 
 fn flip(node: &Node, content: &ContentId, at: usize) {
     let path = node.file(content);
@@ -101,6 +102,7 @@ async fn a_reader_that_lies_hurts_nobody() {
     let content = put_one(&[&node], &random(7, 300_000)).await;
     let pool = Arc::new(HolderPool::new(endpoint(KEY)));
     let link = pool.link(&node.route).await.expect("linked");
+    assert!(link.ask(content, FetchPart::Root).await.is_ok(), "a session begins with a fetch");
     let before = node.store.record(&content).expect("held").verified_ms;
     until("the clock goes on", || clock::wall().0 > before).await;
     for _ in 0..2 * DOUBTS_PER_ADDRESS_MAX {
@@ -111,7 +113,7 @@ async fn a_reader_that_lies_hurts_nobody() {
     assert_eq!(ask(&node, &[content]).await, [(content, CopyState::Whole)]);
     assert!(node.bad.lock().expect("sound").is_empty());
     // And the session goes on.
-    assert!(link.ask(content, crate::wire::transfer::FetchPart::Root).await.is_ok());
+    assert!(link.ask(content, FetchPart::Root).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
