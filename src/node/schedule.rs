@@ -73,7 +73,7 @@ fn deadline(copy: &Copy, now_ms: u64, every_ms: u64, seed: u64) -> u64 {
     let verified_ms =
         if copy.verified_ms > now_ms.saturating_add(AHEAD_MAX_MS) { 0 } else { copy.verified_ms };
     let tenth = every_ms / 10;
-    let spread = u128::from(mix(seed, &copy.content)) * u128::from(3 * tenth) >> 64;
+    let spread = (u128::from(mix(seed, &copy.content)) * u128::from(3 * tenth)) >> 64;
     verified_ms.saturating_add(6 * tenth).saturating_add(u64::try_from(spread).unwrap_or(0))
 }
 

@@ -67,7 +67,9 @@ impl Scrub {
             }
             for content in std::mem::take(&mut self.plan.next) {
                 self.look_at(content, true).await;
-                if clock::now().since(self.planned) >= look_ms(every_ms) {
+                // While a large one was looked at, another plan may have been made.
+                let renewed = !self.plan.next.is_empty();
+                if renewed || clock::now().since(self.planned) >= look_ms(every_ms) {
                     break;
                 }
             }

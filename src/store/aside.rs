@@ -23,7 +23,7 @@ use crate::limits::INLINE_BYTES_MAX;
 use crate::types::ContentId;
 use crate::wire::record::AsideRecord;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::sync::{MutexGuard, PoisonError};
@@ -34,6 +34,8 @@ use std::time::Duration;
 pub(super) struct Asides {
     /// Size, and since when.
     contents: BTreeMap<ContentId, (u64, u64)>,
+    /// The same, the oldest first.
+    by_age: BTreeSet<(u64, ContentId)>,
     bytes: u64,
     /// Their files are gone, their rows not yet.
     gone: Vec<ContentId>,
@@ -41,13 +43,15 @@ pub(super) struct Asides {
 
 impl Asides {
     pub(super) fn insert(&mut self, content: ContentId, size: u64, since_ms: u64) {
-        if self.contents.insert(content, (size, since_ms)).is_none() {
-            self.bytes += size;
-        }
+        self.take(&content);
+        self.contents.insert(content, (size, since_ms));
+        self.by_age.insert((since_ms, content));
+        self.bytes += size;
     }
 
     fn take(&mut self, content: &ContentId) -> Option<u64> {
-        let (size, _) = self.contents.remove(content)?;
+        let (size, since_ms) = self.contents.remove(content)?;
+        self.by_age.remove(&(since_ms, *content));
         self.bytes -= size;
         Some(size)
     }
@@ -62,8 +66,7 @@ impl Asides {
     }
 
     fn oldest(&self) -> Option<(ContentId, u64)> {
-        let oldest = self.contents.iter().min_by_key(|(content, (_, since))| (*since, **content));
-        oldest.map(|(content, (_, since))| (*content, *since))
+        self.by_age.first().map(|(since_ms, content)| (*content, *since_ms))
     }
 }
 
