@@ -28,6 +28,11 @@ pub(super) fn headroom(disk_bytes: u64) -> u64 {
     if disk_bytes < SMALL_DISK_BYTES { share } else { share.max(HEADROOM_BYTES) }
 }
 
+/// Of what is free on a disk of `disk_bytes`, with what makes way, the part that may be filled.
+fn usable(free_bytes: u64, disk_bytes: u64, aside_bytes: u64) -> u64 {
+    free_bytes.saturating_add(aside_bytes).saturating_sub(headroom(disk_bytes))
+}
+
 /// How full the store is. A disk that does not answer has no room.
 pub(super) fn usage(shared: &Shared) -> Usage {
     // What is aside goes when its room is needed: it counts as free.
@@ -41,8 +46,7 @@ fn measure(shared: &Shared, aside_bytes: u64) -> Usage {
     let on_disk = match rustix::fs::statvfs(shared.folder.root()) {
         Ok(disk) => {
             let size = disk.f_blocks.saturating_mul(disk.f_frsize);
-            let free = disk.f_bavail.saturating_mul(disk.f_frsize).saturating_add(aside_bytes);
-            free.saturating_sub(headroom(size))
+            usable(disk.f_bavail.saturating_mul(disk.f_frsize), size, aside_bytes)
         }
         Err(_) => 0,
     };
@@ -88,6 +92,16 @@ pub(super) fn check(shared: &Shared, needed_bytes: u64) -> Result<(), StoreError
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_aside_counts_as_free() {
+        let (disk, headroom) = (100 << 30, headroom(100 << 30));
+        assert_eq!(usable(headroom + 5, disk, 0), 5);
+        assert_eq!(usable(headroom + 5, disk, 7), 12);
+        // Also where it lies in what is never filled otherwise.
+        assert_eq!(usable(headroom - 5, disk, 7), 2);
+        assert_eq!(usable(0, disk, 7), 0);
+    }
 
     #[test]
     fn headroom_is_a_gibibyte_or_five_percent_and_less_on_a_small_card() {
