@@ -11,8 +11,9 @@ use crate::clock::{self, Moment};
 use crate::discovery::socket::DiscoverySocket;
 use crate::engine::Engine;
 use crate::engine::event::{Effect, Input, Note};
-use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT};
-use crate::store::Store;
+use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT, VERIFIES_AT_ONCE};
+use crate::store::{Store, StoreError};
+use crate::transfer::Doubts;
 use crate::transfer::connection::{Connection, Endpoint, dial_any};
 use crate::transfer::holder::HolderContext;
 use crate::transfer::pool::HolderPool;
@@ -46,6 +47,7 @@ pub(super) struct Performer {
     /// Goodbye is said: a beacon now would take it back.
     leaving: bool,
     data_dir: PathBuf,
+    keep_removed: std::time::Duration,
     peers: Vec<String>,
     remembered: Addresses,
     tcp: SocketAddr,
@@ -72,6 +74,7 @@ impl Performer {
             links: Links::default(),
             remembered: Addresses::load(&options.data_dir),
             data_dir: options.data_dir.clone(),
+            keep_removed: options.keep_removed,
             peers: options.peers.clone(),
             tcp,
             contacted: None,
@@ -151,11 +154,15 @@ impl Performer {
         let now = clock::now();
         if now.since(self.measured) >= USAGE_INTERVAL_MS {
             self.measured = now;
+            let keep_removed = self.keep_removed;
             let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
             report(&inputs, Input::WallClock { wall_ms: clock::wall().0 });
             report(&inputs, Input::OwnAddresses { addresses: self.own_addresses() });
             tokio::task::spawn_blocking(move || {
                 store.expire_partials();
+                if let Err(error) = store.expire_asides(keep_removed) {
+                    tracing::debug!(%error, "the trash is as it was");
+                }
                 report(&inputs, usage(&store));
             });
         }
@@ -241,8 +248,7 @@ impl Performer {
     fn drop_content(&self, content: ContentId, until: Option<Moment>) {
         let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
         tokio::task::spawn_blocking(move || {
-            let late = until.is_some_and(|until| clock::now() >= until);
-            let dropped = match if late { Ok(false) } else { store.remove(&content) } {
+            let dropped = match remove(&store, &content, until) {
                 Ok(_) => store.holds(&content).is_none(),
                 Err(error) => {
                     tracing::warn!(%content, %error, "a copy could not be removed");
@@ -311,6 +317,15 @@ impl Performer {
             }
             self.remembered = addresses;
         }
+    }
+}
+
+/// Removes a copy: garbage for good, one that was too many into the trash, unless it is too late.
+fn remove(store: &Store, content: &ContentId, until: Option<Moment>) -> Result<bool, StoreError> {
+    match until {
+        None => store.remove(content),
+        Some(until) if clock::now() >= until => Ok(false),
+        Some(_) => store.set_aside(content),
     }
 }
 
@@ -391,6 +406,8 @@ pub(super) fn holder_context(
         on_stored: Box::new(move |content, size| report(&stored, Input::ContentStored { content, size })),
         on_bad: Box::new(move |content| report(&bad, Input::ContentLost { content })),
         transfers: AtomicU32::new(0),
+        doubts: Doubts::default(),
+        verifies: Semaphore::new(VERIFIES_AT_ONCE),
     })
 }
 

@@ -18,6 +18,7 @@
 //! store then refuses all writes ([`StoreError::Suspect`]). Every byte taken from this disk for a
 //! new content is hashed anew. Memory is bounded whatever the size of a content.
 
+mod aside;
 mod change;
 mod database;
 mod error;
@@ -29,18 +30,21 @@ mod part_file;
 mod partials;
 mod reading;
 mod space;
+mod verify;
 mod writer;
 
 pub use error::StoreError;
 pub use incoming::{Finished, FinishedFn, Incoming};
-pub use index::Pin;
+pub use index::{HeldCopy, Pin};
 pub use space::Usage;
+pub use verify::{Verification, Verified};
 pub use writer::Done;
 
 use crate::clock;
 use crate::types::{ContentId, DiskId, FileName, Term, Version};
 use crate::wire::message::Context;
 use crate::wire::record::{CatalogWrite, ContentRecord};
+use aside::Asides;
 use bytes::Bytes;
 use change::Change;
 use database::Catalog;
@@ -73,6 +77,9 @@ pub struct Loaded {
     pub contents: Vec<(ContentId, u64)>,
     /// The highest term obeyed.
     pub term: Term,
+    /// Contents that the disk may not have kept, because the run before did not end on purpose and
+    /// they were written in its last minutes: to be verified first.
+    pub doubtful: Vec<ContentId>,
     /// How often this folder was opened, this time included; durable before it is given out.
     pub generation: u64,
 }
@@ -90,6 +97,7 @@ struct Shared {
     index: Arc<Index>,
     health: Arc<Health>,
     partials: Mutex<Partials>,
+    asides: Mutex<Asides>,
     readers: Readers,
     /// Bytes on disk of contents in the making and broken-off ones.
     incoming_bytes: Arc<AtomicU64>,
@@ -177,7 +185,7 @@ impl Store {
     /// All contents held.
     #[must_use]
     pub fn contents(&self) -> Vec<ContentId> {
-        self.inner.shared.index.list().into_iter().map(|(content, _)| content).collect()
+        self.inner.shared.index.list().into_iter().map(|copy| copy.content).collect()
     }
 
     /// How full the store is.
@@ -217,27 +225,6 @@ impl Store {
     /// When the content is not held or does not reach that far, or the disk fails.
     pub fn read(&self, content: &ContentId, offset: u64, bytes: u32) -> Result<Bytes, StoreError> {
         self.inner.shared.read(content, offset, bytes)
-    }
-
-    /// Hashes a content anew from disk. A damaged one is put aside and no longer held: `false`.
-    ///
-    /// # Errors
-    /// When it is not held, or could not be read for a reason that says nothing of the copy.
-    pub fn verify(&self, content: &ContentId) -> Result<bool, StoreError> {
-        let shared = &self.inner.shared;
-        let claim = shared.index.claim(*content);
-        let whole = shared.is_whole(content)?;
-        if whole {
-            self.inner.writer.write(Change::Verified(*content, clock::wall().0))?;
-            return Ok(true);
-        }
-        tracing::error!(%content, "the copy on this disk is damaged; it is put aside");
-        shared.index.take(content, false);
-        self.inner.writer.write(Change::Remove(*content))?;
-        shared.folder.quarantine(content)?;
-        shared.readers.forget(content);
-        drop(claim);
-        Ok(false)
     }
 
     /// Keeps a content from being removed, held or not, until the pin is dropped.

@@ -32,6 +32,7 @@ pub fn run(context: &Context, _arguments: &UpArguments) -> Result<Outcome, Failu
         capacity_bytes: settings.node.capacity_bytes,
         heal_after: settings.node.heal_after,
         keep_removed: settings.node.keep_removed,
+        scrub_every: settings.node.scrub_every.interval(),
     };
     let runtime = runtime()?;
     let ended = runtime.block_on(serve(context, options));
