@@ -16,8 +16,8 @@ pub use values::{
 use values::{check_port, host_name};
 
 use crate::limits::{
-    COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, PORT_DEFAULT, REPLICAS_DEFAULT,
-    SCRUB_EVERY_DEFAULT,
+    COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, KEEP_REMOVED_DEFAULT, PORT_DEFAULT,
+    REPLICAS_DEFAULT, SCRUB_EVERY_DEFAULT,
 };
 use crate::types::{MachineId, Pin};
 use etcetera::BaseStrategy;
@@ -77,6 +77,8 @@ pub struct NodeSettings {
     pub heal_after: Duration,
     /// How often each copy is hashed anew.
     pub scrub_every: ScrubEvery,
+    /// How long removed and replaced versions are kept; zero for not at all.
+    pub keep_removed: Duration,
     /// Where it serves HTTP.
     pub http: Http,
 }
@@ -166,6 +168,7 @@ pub struct Given {
     pub machine: Option<MachineId>,
     pub heal_after: Option<Duration>,
     pub scrub_every: Option<ScrubEvery>,
+    pub keep_removed: Option<Duration>,
     pub http: Option<Http>,
 }
 
@@ -283,6 +286,7 @@ struct File {
     machine: Option<String>,
     heal_after: Option<String>,
     scrub_every: Option<String>,
+    keep_removed: Option<String>,
     http: Option<String>,
 }
 
@@ -334,6 +338,7 @@ impl Settings {
                     .scrub_every
                     .or(file.scrub_every)
                     .unwrap_or(ScrubEvery::Interval(SCRUB_EVERY_DEFAULT)),
+                keep_removed: given.keep_removed.or(file.keep_removed).unwrap_or(KEEP_REMOVED_DEFAULT),
                 http: given.http.or(file.http).unwrap_or_default(),
             },
         })
@@ -426,6 +431,7 @@ impl File {
             heal_after: values.text("heal_after", self.heal_after, units.duration)?,
             scrub_every: values
                 .text("scrub_every", self.scrub_every, |text| parse_scrub_every(text, units.duration))?,
+            keep_removed: values.text("keep_removed", self.keep_removed, units.duration)?,
             http: values.text("http", self.http, parse_http)?,
         })
     }

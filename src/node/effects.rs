@@ -6,12 +6,12 @@
 use super::addresses::Addresses;
 use super::links::Links;
 use super::quiet::Quiet;
-use super::{LINEAGE_KEY, Options, Shared};
+use super::{DRAINING_KEY, LINEAGE_KEY, Options, Shared};
 use crate::clock::{self, Moment};
 use crate::discovery::socket::DiscoverySocket;
 use crate::engine::Engine;
 use crate::engine::event::{Effect, Input, Note};
-use crate::limits::{ADDRESSES_PER_NODE_MAX, ASIDE_KEEP, CONTACT_DIALS_MAX, PORT_DEFAULT, VERIFIES_AT_ONCE};
+use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT, VERIFIES_AT_ONCE};
 use crate::store::{Store, StoreError};
 use crate::transfer::Doubts;
 use crate::transfer::connection::{Connection, Endpoint, dial_any};
@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How often peers that were named or remembered, and are not heard, are dialled.
@@ -47,6 +48,8 @@ pub(super) struct Performer {
     /// Goodbye is said: a beacon now would take it back.
     leaving: bool,
     data_dir: PathBuf,
+    /// How long surplus copies stay in the trash.
+    keep_removed: Duration,
     peers: Vec<String>,
     remembered: Addresses,
     tcp: SocketAddr,
@@ -73,6 +76,7 @@ impl Performer {
             links: Links::default(),
             remembered: Addresses::load(&options.data_dir),
             data_dir: options.data_dir.clone(),
+            keep_removed: options.keep_removed,
             peers: options.peers.clone(),
             tcp,
             contacted: None,
@@ -90,13 +94,9 @@ impl Performer {
             return;
         }
         match effect {
-            Effect::Broadcast(presence) => self.broadcast(&Datagram::Beacon(Box::new(stamped(*presence)))),
+            Effect::Broadcast(presence) => self.broadcast(&Datagram::Beacon(presence)),
             Effect::Send { to, message } => {
-                let message = match *message {
-                    Message::Announce(presence) => Message::Announce(Box::new(stamped(*presence))),
-                    message => message,
-                };
-                self.links.send(to, message, engine, &self.shared.endpoint);
+                self.links.send(to, *message, engine, &self.shared.endpoint);
             }
             // One more that somebody spoke of: if there is no room now, they will speak of it again.
             Effect::Contact { address } => {
@@ -117,6 +117,14 @@ impl Performer {
                     report(&inputs, Input::TermSaved { term, durable: logged("term", result) });
                 });
                 self.shared.store.set_term(term, done);
+            }
+            Effect::SaveDraining { draining } => {
+                let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+                tokio::task::spawn_blocking(move || {
+                    let saved = store.meta_set(DRAINING_KEY, vec![u8::from(draining)]);
+                    let durable = logged("order to drain", saved);
+                    report(&inputs, Input::DrainingSaved { draining, durable });
+                });
             }
             Effect::SaveLineage { lineage } => {
                 let store = self.shared.store.clone();
@@ -149,10 +157,12 @@ impl Performer {
         if now.since(self.measured) >= USAGE_INTERVAL_MS {
             self.measured = now;
             let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+            let keep = self.keep_removed;
+            report(&inputs, Input::WallClock { wall_ms: clock::wall().0 });
             report(&inputs, Input::OwnAddresses { addresses: self.own_addresses() });
             tokio::task::spawn_blocking(move || {
                 store.expire_partials();
-                if let Err(error) = store.expire_asides(ASIDE_KEEP) {
+                if let Err(error) = store.expire_asides(keep) {
                     tracing::debug!(%error, "the trash is as it was");
                 }
                 report(&inputs, usage(&store));
@@ -203,7 +213,7 @@ impl Performer {
         self.leaving = true;
         self.links.close();
         // The links' tasks write their last message while this one waits its turn.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     fn pull(&self, content: ContentId, size: u64, from: Vec<NodeRoute>) {
@@ -241,7 +251,7 @@ impl Performer {
         let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
         tokio::task::spawn_blocking(move || {
             let dropped = match remove(&store, &content, until) {
-                Ok(dropped) => dropped || store.holds(&content).is_none(),
+                Ok(_) => store.holds(&content).is_none(),
                 Err(error) => {
                     tracing::warn!(%content, %error, "a copy could not be removed");
                     false
@@ -254,7 +264,7 @@ impl Performer {
     /// Announces this node at addresses where somebody may not hear its broadcasts.
     fn contact(&self, addresses: Vec<SocketAddr>, engine: &Engine, dialling: Option<OwnedSemaphorePermit>) {
         let endpoint = Arc::clone(&self.shared.endpoint);
-        let presence = stamped(engine.presence().clone());
+        let presence = engine.presence().clone();
         tokio::spawn(async move {
             announce_at(&addresses, &endpoint, presence).await;
             drop(dialling);
@@ -273,7 +283,7 @@ impl Performer {
         }
         for peer in self.peers.clone() {
             let endpoint = Arc::clone(&self.shared.endpoint);
-            let presence = stamped(engine.presence().clone());
+            let presence = engine.presence().clone();
             let known = known.clone();
             tokio::spawn(async move {
                 let addresses = resolve(&peer).await;
@@ -371,11 +381,6 @@ fn loopback_or(tcp: SocketAddr) -> std::net::IpAddr {
     if tcp.ip().is_unspecified() { std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) } else { tcp.ip() }
 }
 
-/// The wall clock is read where a presence leaves the node: the engine has none.
-pub(super) fn stamped(presence: Presence) -> Presence {
-    Presence { wall_ms: clock::wall().0, ..presence }
-}
-
 /// What the disk can take now.
 pub(super) fn usage(store: &Store) -> Input {
     let usage = store.usage();
@@ -454,6 +459,9 @@ fn tell(note: &Note) {
             "another machine uses this node's identity: its data folder was copied; remove `node.key` there"
         ),
         Note::Healed { content, node } => tracing::info!(%content, %node, "a lost copy was replaced"),
+        Note::ClockDiffers => tracing::warn!(
+            "this machine's clock is more than an hour from the others': nothing expires; set it right"
+        ),
         Note::SaveFailed => {
             tracing::error!("the disk refuses; this node stores nothing until it is restarted")
         }

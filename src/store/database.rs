@@ -55,12 +55,24 @@ pub(super) struct Location {
     pub(super) bytes: u32,
 }
 
+/// What is kept in memory of a content's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeldRow {
+    pub(super) content: ContentId,
+    pub(super) size: u64,
+    pub(super) stored_ms: u64,
+    pub(super) verified_ms: u64,
+}
+
 /// All that the database says at the start.
 #[derive(Debug)]
 pub(super) struct Rows {
     pub(super) context: Context,
     pub(super) names: Vec<(FileName, Vec<Version>)>,
-    pub(super) contents: Vec<(ContentId, ContentRecord)>,
+    /// Contents that are there, and their sizes.
+    pub(super) held: Vec<HeldRow>,
+    /// Contents that are not, and their sizes.
+    pub(super) gone: Vec<(ContentId, u64)>,
     pub(super) term: Term,
 }
 
@@ -113,16 +125,19 @@ impl Catalog {
         StoreError::CatalogDamaged { path: self.path.clone(), reason: format!("{what}: {error}").into() }
     }
 
-    /// Reads everything that is kept in memory.
-    pub(super) fn load(&self) -> Result<Rows, StoreError> {
-        match catch_unwind(AssertUnwindSafe(|| self.load_rows())) {
+    /// Reads everything that is kept in memory. `is_there` tells whether a content still is.
+    pub(super) fn load(
+        &self,
+        is_there: impl Fn(&ContentId, &ContentRecord) -> bool,
+    ) -> Result<Rows, StoreError> {
+        match catch_unwind(AssertUnwindSafe(|| self.load_rows(is_there))) {
             Ok(Err(StoreError::Database { source })) => Err(self.damaged("reading", &source)),
             Ok(result) => result,
             Err(_) => Err(self.damaged("reading", &"its pages make no sense")),
         }
     }
 
-    fn load_rows(&self) -> Result<Rows, StoreError> {
+    fn load_rows(&self, is_there: impl Fn(&ContentId, &ContentRecord) -> bool) -> Result<Rows, StoreError> {
         let read = self.database.begin_read().map_err(database)?;
         let mut names = Vec::new();
         for row in read.open_table(NAMES).map_err(database)?.iter().map_err(database)? {
@@ -133,11 +148,18 @@ impl Catalog {
                 decode_record(versions.value()).map_err(|error| self.damaged("an entry", &error))?;
             names.push((name, versions));
         }
-        let mut contents = Vec::new();
+        let (mut held, mut gone) = (Vec::new(), Vec::new());
         for row in read.open_table(CONTENTS).map_err(database)?.iter().map_err(database)? {
             let (content, record) = row.map_err(database)?;
-            let record = decode_record(record.value()).map_err(|error| self.damaged("a content", &error))?;
-            contents.push((ContentId(*content.value()), record));
+            let content = ContentId(*content.value());
+            let record: ContentRecord =
+                decode_record(record.value()).map_err(|error| self.damaged("a content", &error))?;
+            let ContentRecord { size, stored_ms, verified_ms, .. } = record;
+            if is_there(&content, &record) {
+                held.push(HeldRow { content, size, stored_ms, verified_ms });
+            } else {
+                gone.push((content, size));
+            }
         }
         let mut context = Context::default();
         for row in read.open_table(PREFIXES).map_err(database)?.iter().map_err(database)? {
@@ -153,7 +175,7 @@ impl Catalog {
             Some(term) => decode_record(term.value()).map_err(|error| self.damaged("the term", &error))?,
             None => Term::default(),
         };
-        Ok(Rows { context, names, contents, term })
+        Ok(Rows { context, names, held, gone, term })
     }
 
     /// How often the store was opened; 0 if the folder was made and never used.

@@ -5,7 +5,7 @@
 //! or puts aside the same content ([`Claim`]), so that a removal never unlinks the file of a put
 //! that came after it.
 
-use crate::types::ContentId;
+use crate::types::{ContentId, ContentMap};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -18,7 +18,7 @@ pub(super) struct Index {
 
 #[derive(Debug, Default)]
 struct State {
-    contents: BTreeMap<ContentId, Held>,
+    contents: ContentMap<Held>,
     used_bytes: u64,
     /// Verified later than their rows say.
     unsaved: BTreeSet<ContentId>,

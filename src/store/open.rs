@@ -1,6 +1,6 @@
 //! Opening a data folder: refuse what is not right, load the database, compare it with the files.
 
-use super::database::Catalog;
+use super::database::{Catalog, HeldRow};
 use super::error::{StoreError, at};
 use super::folder::{Folder, remove_file};
 use super::index::Index;
@@ -22,26 +22,20 @@ use std::sync::{Arc, Mutex};
 pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded), StoreError> {
     let folder = Folder::lock(root)?;
     let (catalog, disk) = open_catalog(&folder)?;
-    let rows = catalog.load()?;
-
-    let (mut held, mut gone) = (Vec::with_capacity(rows.contents.len()), Vec::new());
-    for (content, record) in rows.contents {
-        if is_there(&folder, &content, &record) {
-            held.push((content, record));
-        } else {
-            tracing::warn!(%content, size = record.size, "the file is missing or cut short; it is no copy");
-            gone.push(content);
-        }
+    let rows = catalog.load(|content, record| is_there(&folder, content, record))?;
+    for (content, size) in &rows.gone {
+        tracing::warn!(%content, size, "the file is missing or cut short; it is no copy");
     }
+    let gone: Vec<ContentId> = rows.gone.into_iter().map(|(content, _)| content).collect();
     let (generation, stopped) = catalog.begin_generation(&gone)?;
     for content in &gone {
         folder.quarantine(content)?;
     }
     let index = Index::default();
-    for (content, record) in &held {
-        index.insert(*content, record.size, record.verified_ms);
+    for row in &rows.held {
+        index.insert(row.content, row.size, row.verified_ms);
     }
-    let doubtful = if stopped { Vec::new() } else { written_last(&held) };
+    let doubtful = if stopped { Vec::new() } else { written_last(&rows.held) };
     folder.make_trash()?;
     let (partials, partial_bytes) = load_partials(&folder)?;
 
@@ -66,7 +60,7 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
     let loaded = Loaded {
         context: rows.context,
         names: rows.names,
-        contents: held.into_iter().map(|(content, record)| (content, record.size)).collect(),
+        contents: rows.held.into_iter().map(|row| (row.content, row.size)).collect(),
         term: rows.term,
         doubtful,
         generation,
@@ -75,10 +69,9 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
 }
 
 /// What was written in the minutes before the last write, of a run that ended unexpectedly.
-pub(super) fn written_last(held: &[(ContentId, ContentRecord)]) -> Vec<ContentId> {
-    let last = held.iter().map(|(_, record)| record.stored_ms).max().unwrap_or(0);
-    let lately = held.iter().filter(|(_, record)| last - record.stored_ms <= DOUBTFUL_MS);
-    lately.map(|(content, _)| *content).collect()
+pub(super) fn written_last(held: &[HeldRow]) -> Vec<ContentId> {
+    let last = held.iter().map(|row| row.stored_ms).max().unwrap_or(0);
+    held.iter().filter(|row| last - row.stored_ms <= DOUBTFUL_MS).map(|row| row.content).collect()
 }
 
 /// Opens the database, and makes it in a folder that was never in use.

@@ -32,6 +32,7 @@ pub fn run(context: &Context, _arguments: &UpArguments) -> Result<Outcome, Failu
         capacity_bytes: settings.node.capacity_bytes,
         heal_after: settings.node.heal_after,
         scrub_every: settings.node.scrub_every.interval(),
+        keep_removed: settings.node.keep_removed,
     };
     let runtime = runtime()?;
     let ended = runtime.block_on(serve(context, options));

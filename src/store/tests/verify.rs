@@ -118,19 +118,14 @@ fn after_a_crash_what_was_written_last_is_doubtful() {
     drop(store);
     assert!(open(&folder).1.doubtful.is_empty(), "it ended on purpose");
     assert_eq!(open(&folder).1.doubtful.len(), 3, "and that counts once");
-    let record = |ago| ContentRecord {
+    let row = |(ago, sample): (u64, &Sample)| database::HeldRow {
+        content: sample.id(),
         size: 1,
-        inline: true,
-        chunks: 1,
-        single: None,
         stored_ms: 1_700_000_000_000 - ago,
         verified_ms: 0,
     };
-    let held: Vec<(ContentId, ContentRecord)> = [0, DOUBTFUL_MS, DOUBTFUL_MS + 1]
-        .into_iter()
-        .zip(&samples)
-        .map(|(ago, sample)| (sample.id(), record(ago)))
-        .collect();
+    let ages = [0, DOUBTFUL_MS, DOUBTFUL_MS + 1];
+    let held: Vec<database::HeldRow> = ages.into_iter().zip(&samples).map(row).collect();
     assert_eq!(open::written_last(&held), [samples[0].id(), samples[1].id()]);
     assert!(open::written_last(&[]).is_empty());
 }
