@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How often peers that were named or remembered, and are not heard, are dialled.
@@ -47,7 +48,8 @@ pub(super) struct Performer {
     /// Goodbye is said: a beacon now would take it back.
     leaving: bool,
     data_dir: PathBuf,
-    keep_removed: std::time::Duration,
+    /// How long surplus copies stay in the trash.
+    keep_removed: Duration,
     peers: Vec<String>,
     remembered: Addresses,
     tcp: SocketAddr,
@@ -154,13 +156,13 @@ impl Performer {
         let now = clock::now();
         if now.since(self.measured) >= USAGE_INTERVAL_MS {
             self.measured = now;
-            let keep_removed = self.keep_removed;
             let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+            let keep = self.keep_removed;
             report(&inputs, Input::WallClock { wall_ms: clock::wall().0 });
             report(&inputs, Input::OwnAddresses { addresses: self.own_addresses() });
             tokio::task::spawn_blocking(move || {
                 store.expire_partials();
-                if let Err(error) = store.expire_asides(keep_removed) {
+                if let Err(error) = store.expire_asides(keep) {
                     tracing::debug!(%error, "the trash is as it was");
                 }
                 report(&inputs, usage(&store));
@@ -211,7 +213,7 @@ impl Performer {
         self.leaving = true;
         self.links.close();
         // The links' tasks write their last message while this one waits its turn.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     fn pull(&self, content: ContentId, size: u64, from: Vec<NodeRoute>) {

@@ -72,10 +72,10 @@ pub struct Options {
     pub capacity_bytes: Option<u64>,
     /// Silence after which a node's copies are replaced.
     pub heal_after: Duration,
-    /// How long removed and replaced versions are kept.
-    pub keep_removed: Duration,
     /// Every copy is hashed anew this often; `None`: never.
     pub scrub_every: Option<Duration>,
+    /// How long removed and replaced versions are kept.
+    pub keep_removed: Duration,
 }
 
 /// What a node says once it takes connections.

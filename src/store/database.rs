@@ -55,25 +55,25 @@ pub(super) struct Location {
     pub(super) bytes: u32,
 }
 
-/// All that the database says at the start.
-#[derive(Debug)]
-pub(super) struct Rows {
-    pub(super) context: Context,
-    pub(super) names: Vec<(FileName, Vec<Version>)>,
-    /// Contents that are there.
-    pub(super) held: Vec<HeldRow>,
-    /// Contents that are not, and their sizes.
-    pub(super) gone: Vec<(ContentId, u64)>,
-    pub(super) term: Term,
-}
-
-/// A content that is there, as its row tells.
-#[derive(Clone, Copy, Debug)]
+/// What is kept in memory of a content's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct HeldRow {
     pub(super) content: ContentId,
     pub(super) size: u64,
     pub(super) stored_ms: u64,
     pub(super) verified_ms: u64,
+}
+
+/// All that the database says at the start.
+#[derive(Debug)]
+pub(super) struct Rows {
+    pub(super) context: Context,
+    pub(super) names: Vec<(FileName, Vec<Version>)>,
+    /// Contents that are there, and their sizes.
+    pub(super) held: Vec<HeldRow>,
+    /// Contents that are not, and their sizes.
+    pub(super) gone: Vec<(ContentId, u64)>,
+    pub(super) term: Term,
 }
 
 /// The open database.

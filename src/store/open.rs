@@ -26,7 +26,7 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
     for (content, size) in &rows.gone {
         tracing::warn!(%content, size, "the file is missing or cut short; it is no copy");
     }
-    let gone: Vec<ContentId> = rows.gone.iter().map(|(content, _)| *content).collect();
+    let gone: Vec<ContentId> = rows.gone.into_iter().map(|(content, _)| content).collect();
     let (generation, stopped) = catalog.begin_generation(&gone)?;
     for content in &gone {
         folder.quarantine(content)?;
@@ -71,8 +71,7 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
 /// What was written in the minutes before the last write, of a run that ended unexpectedly.
 pub(super) fn written_last(held: &[HeldRow]) -> Vec<ContentId> {
     let last = held.iter().map(|row| row.stored_ms).max().unwrap_or(0);
-    let lately = held.iter().filter(|row| last - row.stored_ms <= DOUBTFUL_MS);
-    lately.map(|row| row.content).collect()
+    held.iter().filter(|row| last - row.stored_ms <= DOUBTFUL_MS).map(|row| row.content).collect()
 }
 
 /// Opens the database, and makes it in a folder that was never in use.

@@ -182,15 +182,15 @@ pub struct UpArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub heal_after: Option<Duration>,
-    /// Keep what is removed or replaced this long, while there is room; `0s`: not at all [default: 7d]
-    #[arg(long, value_name = "DURATION", env = "THORP_KEEP_REMOVED", hide_env_values = true,
-          value_parser = parse_duration, allow_hyphen_values = true)]
-    pub keep_removed: Option<Duration>,
     /// Hash every copy anew at least this often, trickling, to find what the disk has lost; `off`:
     /// only when `thorp verify` asks [default: 7d]
     #[arg(long, value_name = "DURATION|off", env = "THORP_SCRUB_EVERY", hide_env_values = true,
           value_parser = parse_scrub, allow_hyphen_values = true)]
     pub scrub_every: Option<ScrubEvery>,
+    /// Keep what is removed or replaced this long, while there is room; `0s`: not at all [default: 7d]
+    #[arg(long, value_name = "DURATION", env = "THORP_KEEP_REMOVED", hide_env_values = true,
+          value_parser = parse_duration, allow_hyphen_values = true)]
+    pub keep_removed: Option<Duration>,
 }
 
 fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
@@ -424,8 +424,8 @@ impl Arguments {
                 capacity_bytes: up.capacity,
                 machine: up.machine.clone(),
                 heal_after: up.heal_after,
-                keep_removed: up.keep_removed,
                 scrub_every: up.scrub_every,
+                keep_removed: up.keep_removed,
                 http: up.http,
                 ..given
             },

@@ -3,7 +3,7 @@
 use crate::cli::Context;
 use crate::cli::arguments::VerifyArguments;
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::json::{CopyPart, UncheckedPart, VerifyDocument};
+use crate::cli::json::{BadCopyPart, UncheckedPart, VerifyDocument};
 use crate::cli::names::NamePattern;
 use crate::cli::printer::Printer;
 use crate::cli::session::{failure_of, with_session};
@@ -70,7 +70,7 @@ fn document(report: &VerifyReport) -> VerifyDocument {
     let unchecked = report.unchecked.iter();
     VerifyDocument {
         checked: report.checked,
-        bad: bad.map(|copy| CopyPart { name: copy.name.to_string(), node: copy.node.clone() }).collect(),
+        bad: bad.map(|copy| BadCopyPart { name: copy.name.to_string(), node: copy.node.clone() }).collect(),
         mended: report.mended,
         unchecked: unchecked
             .map(|(copy, why)| UncheckedPart {

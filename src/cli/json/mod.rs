@@ -439,7 +439,7 @@ pub struct VerifyDocument {
     /// Copies that were read and hashed anew.
     pub checked: u64,
     /// Those that were bad, and were set aside.
-    pub bad: Vec<CopyPart>,
+    pub bad: Vec<BadCopyPart>,
     /// Of the bad ones, those whose file has all its copies again.
     pub mended: u64,
     /// Copies that could not be read now.
@@ -450,7 +450,7 @@ pub struct VerifyDocument {
 
 /// A copy, in `verify`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CopyPart {
+pub struct BadCopyPart {
     /// Of which file.
     pub name: String,
     /// Display name of the node.

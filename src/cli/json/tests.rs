@@ -144,7 +144,7 @@ fn put_and_get_have_the_promised_keys() {
 
 #[test]
 fn verify_has_the_promised_keys() {
-    let copy = CopyPart { name: "a".into(), node: "n".into() };
+    let copy = BadCopyPart { name: "a".into(), node: "n".into() };
     let unchecked = vec![UncheckedPart { name: "b".into(), node: "m".into(), why: "gone".into() }];
     let verify = VerifyDocument { checked: 5, bad: vec![copy], mended: 1, unchecked, lost: vec!["c".into()] };
     assert_eq!(

@@ -2,7 +2,6 @@
 
 use super::*;
 use crate::limits::DOUBTFUL_MS;
-use crate::store::database::HeldRow;
 
 fn flip(path: &Path, at: usize) {
     let mut bytes = fs::read(path).expect("read");
@@ -119,12 +118,14 @@ fn after_a_crash_what_was_written_last_is_doubtful() {
     drop(store);
     assert!(open(&folder).1.doubtful.is_empty(), "it ended on purpose");
     assert_eq!(open(&folder).1.doubtful.len(), 3, "and that counts once");
-    let row = |content, ago| HeldRow { content, size: 1, stored_ms: 1_700_000_000_000 - ago, verified_ms: 0 };
-    let held: Vec<HeldRow> = [0, DOUBTFUL_MS, DOUBTFUL_MS + 1]
-        .into_iter()
-        .zip(&samples)
-        .map(|(ago, sample)| row(sample.id(), ago))
-        .collect();
+    let row = |(ago, sample): (u64, &Sample)| database::HeldRow {
+        content: sample.id(),
+        size: 1,
+        stored_ms: 1_700_000_000_000 - ago,
+        verified_ms: 0,
+    };
+    let ages = [0, DOUBTFUL_MS, DOUBTFUL_MS + 1];
+    let held: Vec<database::HeldRow> = ages.into_iter().zip(&samples).map(row).collect();
     assert_eq!(open::written_last(&held), [samples[0].id(), samples[1].id()]);
     assert!(open::written_last(&[]).is_empty());
 }
