@@ -231,6 +231,15 @@ pub const CONTEXT_INSTANCES_MAX: usize = 20_000;
 /// Concurrent versions of one name: far more than sides that a LAN can fall into, and with links
 /// of any length still one record and one frame.
 pub const VERSIONS_PER_NAME_MAX: usize = 96;
+/// Removed and replaced versions of one name that the trash keeps: enough to undo a bad hour, and a
+/// file that is written every second does not fill it.
+pub const REMOVED_PER_NAME_MAX: usize = 8;
+/// Versions in the trash in all, the oldest go first: each is an entry of the catalog in memory.
+pub const TRASH_VERSIONS_MAX: usize = 100_000;
+/// How long removed versions are kept, unless told otherwise: as long as a week's holiday.
+pub const KEEP_REMOVED_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// A proxy whose clock differs more than this from its peers' median lets nothing expire.
+pub const CLOCK_DIFFERENCE_MS_MAX: u64 = 3_600_000;
 /// Concurrent settings of one version's wanted count.
 pub const SETTINGS_PER_VERSION_MAX: usize = 64;
 /// No honest node is this many dots, or terms, ahead of what it can know.
@@ -290,6 +299,7 @@ const _: () = assert!(
     VERSIONS_PER_NAME_MAX * (SYMLINK_BYTES_MAX + 64 + SETTINGS_PER_VERSION_MAX * 19) + NAME_BYTES_MAX
         < FRAME_HEAD_BYTES_MAX
 );
+const _: () = assert!(REMOVED_PER_NAME_MAX * 4 < VERSIONS_PER_NAME_MAX);
 const _: () = assert!(PULLS_ORDERED_MAX > PULLS_PER_NODE_MAX);
 const _: () = assert!(MANIFEST_PAGES_MAX * 32 <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(MANIFEST_PAGE_CHUNKS * 36 <= FRAME_PAYLOAD_BYTES_MAX);

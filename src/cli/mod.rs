@@ -176,6 +176,10 @@ fn dispatch(arguments: &Arguments, printer: &Arc<Printer>) -> Result<Outcome, Fa
         Command::Ls(ls) => commands::ls::run(&context, ls),
         Command::Replicas(replicas) => commands::replicas::run(&context, replicas),
         Command::Rm(rm) => commands::rm::run(&context, rm),
+        Command::Why(why) => commands::why::run(&context, why),
+        Command::Drain(drain) => commands::drain::run(&context, drain),
+        Command::Merge(merge) => commands::merge::run(&context, merge),
+        Command::Restore(restore) => commands::restore::run(&context, restore),
         Command::Key(_) | Command::Completions(_) | Command::Man(_) | Command::Hash(_) => Ok(Outcome::Done),
     };
     finish(printer, ended)

@@ -300,8 +300,17 @@ fn reachable(mut route: NodeRoute, via: Option<IpAddr>) -> NodeRoute {
 /// Whether it changes something.
 fn changes(request: &Request) -> bool {
     match request {
-        Request::Commit { .. } | Request::SetReplicas { .. } | Request::Remove { .. } => true,
-        Request::PutOpen { .. } | Request::Extend { .. } | Request::List { .. } | Request::Status => false,
+        Request::Commit { .. }
+        | Request::SetReplicas { .. }
+        | Request::Remove { .. }
+        | Request::Restore { .. }
+        | Request::Drain { .. }
+        | Request::Merge { .. } => true,
+        Request::PutOpen { .. }
+        | Request::Extend { .. }
+        | Request::List { .. }
+        | Request::Why { .. }
+        | Request::Status => false,
     }
 }
 
@@ -313,8 +322,11 @@ fn repeatable(request: &Request) -> bool {
         | Request::Commit { .. }
         | Request::List { .. }
         | Request::SetReplicas { .. }
+        | Request::Drain { .. }
+        | Request::Merge { .. }
+        | Request::Why { .. }
         | Request::Status => true,
-        Request::Remove { .. } => false,
+        Request::Remove { .. } | Request::Restore { .. } => false,
     }
 }
 

@@ -15,7 +15,10 @@ pub use values::{
 };
 use values::{check_port, host_name};
 
-use crate::limits::{COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, PORT_DEFAULT, REPLICAS_DEFAULT};
+use crate::limits::{
+    COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, KEEP_REMOVED_DEFAULT, PORT_DEFAULT,
+    REPLICAS_DEFAULT,
+};
 use crate::types::{MachineId, Pin};
 use etcetera::BaseStrategy;
 use serde::Deserialize;
@@ -72,6 +75,8 @@ pub struct NodeSettings {
     pub machine: Option<MachineId>,
     /// Silence after which another node's copies are replaced.
     pub heal_after: Duration,
+    /// How long removed and replaced versions are kept; zero for not at all.
+    pub keep_removed: Duration,
     /// Where it serves HTTP.
     pub http: Http,
 }
@@ -140,6 +145,7 @@ pub struct Given {
     pub capacity_bytes: Option<u64>,
     pub machine: Option<MachineId>,
     pub heal_after: Option<Duration>,
+    pub keep_removed: Option<Duration>,
     pub http: Option<Http>,
 }
 
@@ -256,6 +262,7 @@ struct File {
     capacity: Option<String>,
     machine: Option<String>,
     heal_after: Option<String>,
+    keep_removed: Option<String>,
     http: Option<String>,
 }
 
@@ -303,6 +310,7 @@ impl Settings {
                 capacity_bytes: given.capacity_bytes.or(file.capacity_bytes),
                 machine: given.machine.or(file.machine),
                 heal_after: given.heal_after.or(file.heal_after).unwrap_or(HEAL_AFTER_DEFAULT),
+                keep_removed: given.keep_removed.or(file.keep_removed).unwrap_or(KEEP_REMOVED_DEFAULT),
                 http: given.http.or(file.http).unwrap_or_default(),
             },
         })
@@ -393,6 +401,7 @@ impl File {
             capacity_bytes: values.text("capacity", self.capacity, units.size)?,
             machine: values.text("machine", self.machine, parse_machine)?,
             heal_after: values.text("heal_after", self.heal_after, units.duration)?,
+            keep_removed: values.text("keep_removed", self.keep_removed, units.duration)?,
             http: values.text("http", self.http, parse_http)?,
         })
     }

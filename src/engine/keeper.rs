@@ -30,11 +30,10 @@ const FLUSH_MS: u64 = 5;
 const CHANGES_MAX: usize = 4_096;
 /// Contents thrown away in one round: the disk has other things to do.
 const GARBAGE_STEP_MAX: usize = 512;
-/// How long removed contents are kept where room is tight, and how often they are looked through then,
-/// in milliseconds.
-const ORPHANS_TIGHT_MS: u64 = 2_000;
+/// How long contents are kept that have left the trash too, in milliseconds.
+const REMOVED_GRACE_MS: u64 = 2_000;
 /// How often orphans are looked through, in milliseconds.
-const ORPHANS_INTERVAL_MS: u64 = 60_000;
+const ORPHANS_INTERVAL_MS: u64 = 2_000;
 
 /// State of a storage node.
 #[derive(Debug)]
@@ -89,7 +88,7 @@ struct Dropping {
 impl Keeper {
     pub(super) fn new(now: Moment, catalog: &Catalog, held: &ContentSet) -> Keeper {
         let orphans =
-            held.iter().map(|(content, ())| content).filter(|content| catalog.content(content).is_none());
+            held.iter().map(|(content, ())| content).filter(|content| !catalog.names_content(content));
         Keeper {
             pulls: BTreeMap::new(),
             drops: BTreeMap::new(),
@@ -120,7 +119,7 @@ impl Engine {
             return;
         }
         self.me.inventory_digest = self.me.inventory_digest.wrapping_add(content_digest(&content));
-        if self.catalog.content(&content).is_none() {
+        if !self.catalog.names_content(&content) {
             self.keeper.orphans.insert(content, Orphan { since: self.now, removed: false });
         }
         self.report_change(content, true);
@@ -195,7 +194,7 @@ impl Engine {
     }
 
     /// Orders count only from the proxy of the term this node obeys.
-    fn obeys(&self, from: NodeId, term: Term) -> bool {
+    pub(super) fn obeys(&self, from: NodeId, term: Term) -> bool {
         term == self.me.term && term.proxy == from
     }
 
@@ -250,7 +249,7 @@ impl Engine {
     }
 
     pub(super) fn is_dropping(&self, content: &ContentId) -> bool {
-        self.keeper.drops.contains_key(content)
+        self.keeper.drops.contains_key(content) || self.trashing.discarding.contains(content)
     }
 
     fn is_promised(&self, content: &ContentId) -> bool {
@@ -402,6 +401,7 @@ impl Engine {
     }
 
     pub(super) fn drop_ended(&mut self, content: ContentId, dropped: bool) {
+        self.trashing.discarding.remove(&content);
         if dropped {
             self.content_gone(content);
             self.end_drop(content);
@@ -413,7 +413,7 @@ impl Engine {
     /// Notes which contents gained their first entry or lost their last.
     pub(super) fn catalog_changed(&mut self, merged: &Merged) {
         for content in &merged.contents {
-            if self.catalog.content(content).is_some() {
+            if self.catalog.names_content(content) {
                 self.keeper.orphans.remove(content);
             } else if self.held.contains(content) {
                 let orphan = Orphan { since: self.now, removed: true };
@@ -448,20 +448,16 @@ impl Engine {
                 self.send(proxy, Message::PullState { term, content, state: PullState::Working });
             }
         }
-        // With more than half of the room in use, what was removed goes soon.
-        let tight = self.me.free_bytes < self.me.capacity_bytes / 2;
-        let interval = if tight { ORPHANS_TIGHT_MS } else { ORPHANS_INTERVAL_MS };
         // What a removal that is not durable yet took away could come back with a restart.
-        if now.since(self.keeper.orphans_at) >= interval && self.exchange.is_saved() {
+        if now.since(self.keeper.orphans_at) >= ORPHANS_INTERVAL_MS && self.exchange.is_saved() {
             self.keeper.orphans_at = now;
             let old = self.keeper.orphans.iter().filter(|(_, orphan)| {
-                let grace = if tight && orphan.removed { ORPHANS_TIGHT_MS } else { ORPHAN_GRACE_MS };
+                let grace = if orphan.removed { REMOVED_GRACE_MS } else { ORPHAN_GRACE_MS };
                 now.since(orphan.since) >= grace
             });
             let old: Vec<ContentId> = old.map(|(content, _)| *content).take(GARBAGE_STEP_MAX).collect();
             for content in old {
-                // The store refuses while a put is using it.
-                self.effects.push_back(Effect::Drop { content, until: None });
+                self.discard(content);
             }
         }
     }

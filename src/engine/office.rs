@@ -38,11 +38,15 @@ pub(super) struct Office {
     mismatched: BTreeMap<NodeId, (u64, Moment)>,
     /// Which contents are looked at next.
     pub(super) agenda: Agenda,
+    /// Contents that wait for another machine, as many as are noted, and since when.
+    pub(super) short: ContentMap<Moment>,
     pub(super) pulls: BTreeMap<(ContentId, NodeId), PullJob>,
     pub(super) drops: BTreeMap<ContentId, (NodeId, Moment)>,
     /// Contents that a put brought lately, and until when none of their copies is dropped: its
     /// commit is about to count them.
     pub(super) fresh: ContentMap<Moment>,
+    /// Up to where contents were looked at for balance.
+    pub(super) balanced: Option<ContentId>,
     /// Nodes that failed a pull, and until when others are preferred.
     pub(super) avoided: BTreeMap<NodeId, Moment>,
     pub(super) commits: BTreeMap<u64, Commit>,
@@ -52,6 +56,7 @@ pub(super) struct Office {
 #[derive(Debug)]
 pub(super) struct PullJob {
     pub(super) small: bool,
+    pub(super) since: Moment,
     pub(super) heard: Moment,
     /// Whether it mends a loss (and not a wish for more copies).
     pub(super) heals: bool,
@@ -99,6 +104,8 @@ impl Office {
             pulls: BTreeMap::new(),
             drops: BTreeMap::new(),
             fresh: ContentMap::default(),
+            short: ContentMap::default(),
+            balanced: None,
             avoided: BTreeMap::new(),
             commits: BTreeMap::new(),
             extensions: Vec::new(),

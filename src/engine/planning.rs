@@ -17,6 +17,11 @@ use std::collections::BTreeMap;
 /// Contents glanced at in one step of a sweep: some milliseconds.
 const SWEEP_STEP_MAX: usize = 8_192;
 
+/// Contents looked at in one step for whether a copy should move to an emptier machine.
+const BALANCE_STEP: usize = 64;
+/// Contents of which it is noted since when they wait for a machine: people ask about a few.
+const SHORT_NOTED_MAX: usize = 4_096;
+
 impl Engine {
     /// The nodes that could take a copy.
     pub(super) fn candidates(&self, exclude: &[NodeId]) -> Vec<Candidate> {
@@ -38,7 +43,7 @@ impl Engine {
                     capacity_bytes: presence.capacity_bytes,
                     // One that failed lately comes after all others, not never.
                     transfers: u32::try_from(pulls).unwrap_or(u32::MAX) + if avoided { 1_000_000 } else { 0 },
-                    draining: false,
+                    draining: presence.draining,
                 }
             })
             .collect()
@@ -59,6 +64,7 @@ impl Engine {
                 let presence = self.presence_of(node)?;
                 let state = match fresh {
                     Freshness::Up if dropping == Some(node) => HolderState::Dropping,
+                    Freshness::Up if presence.draining => HolderState::Draining,
                     Freshness::Up => HolderState::Up,
                     Freshness::Suspect => HolderState::Suspect,
                     // One live copy left shortens the silence.
@@ -89,10 +95,13 @@ impl Engine {
         if let Some(office) = self.office.as_mut().filter(|_| may_drop) {
             office.agenda.unblock();
         }
+        let candidates = self.candidates(&[]);
         if self.office.as_ref().is_none_or(|office| office.agenda.is_empty()) {
+            if may_drop {
+                self.balance(&candidates);
+            }
             return;
         }
-        let candidates = self.candidates(&[]);
         for left in (0..PLAN_STEP_MAX).rev() {
             let Some(content) = self.office.as_mut().and_then(|office| office.agenda.next()) else {
                 self.sweep(left + 1, &candidates, may_drop);
@@ -102,13 +111,63 @@ impl Engine {
         }
     }
 
+    /// With nothing to mend, goes through all contents a few at a time, and moves copies from fuller
+    /// machines to emptier ones where the difference is worth it.
+    fn balance(&mut self, candidates: &[Candidate]) {
+        let places = candidates.iter().filter(|place| place.up && place.storage);
+        let steps: Vec<u64> = places.clone().map(Candidate::free_step).collect();
+        let most = places.filter(|place| !place.draining).map(Candidate::free_step).max();
+        let least = steps.into_iter().min();
+        let uneven = most.zip(least).is_some_and(|(most, least)| most >= least + planner::UNEVEN_STEPS);
+        let Some(office) = self.office.as_ref().filter(|_| uneven) else {
+            return;
+        };
+        let mut after = office.balanced;
+        let step: Vec<(ContentId, u64, u8)> = self
+            .catalog
+            .contents_after(after.as_ref())
+            .take(BALANCE_STEP)
+            .map(|(content, refs)| (*content, refs.size, refs.wanted()))
+            .collect();
+        let ended = step.len() < BALANCE_STEP;
+        for (content, size, wanted) in step {
+            let holders = self.holders_of(&content);
+            let pulling = self.pulling(&content);
+            let input = PlanInput { content, size, wanted, holders: &holders, pulling: &pulling, candidates };
+            if let Some(Decision::Pull { to, from }) = planner::balance(&input) {
+                let now = self.now;
+                let Some(office) = self
+                    .office
+                    .as_mut()
+                    .filter(|office| office.has_slot(to, size) && !office.fresh.contains(&content))
+                else {
+                    break; // goes on here when there is a slot
+                };
+                let job = PullJob { small: size <= SMALL_BYTES, since: now, heard: now, heals: false };
+                office.pulls.insert((content, to), job);
+                let term = office.term;
+                let from = self.routes_of(from.into_iter());
+                self.send(to, Message::PullOrder { term, content, size, from });
+            }
+            after = Some(content);
+        }
+        if let Some(office) = &mut self.office {
+            let whole =
+                ended && after.is_none_or(|after| self.catalog.contents_after(Some(&after)).next().is_none());
+            office.balanced = after.filter(|_| !whole);
+        }
+    }
+
     /// Goes on through the catalog, up to `most` contents that are not as they should be.
     fn sweep(&mut self, most: usize, candidates: &[Candidate], may_drop: bool) {
         let Some(sweep) = self.office.as_ref().and_then(|office| office.agenda.sweep()) else {
             return;
         };
-        let up: BTreeMap<NodeId, &MachineId> =
-            self.up_nodes().map(|presence| (presence.node, &presence.machine)).collect();
+        let up: BTreeMap<NodeId, &MachineId> = self
+            .up_nodes()
+            .filter(|presence| !presence.draining)
+            .map(|presence| (presence.node, &presence.machine))
+            .collect();
         let mut found = Vec::new();
         let mut after = None;
         for (content, refs) in self.catalog.contents_after(sweep.after.as_ref()).take(SWEEP_STEP_MAX) {
@@ -156,6 +215,9 @@ impl Engine {
 
     fn plan_one(&mut self, content: ContentId, candidates: &[Candidate], may_drop: bool) {
         let Some(refs) = self.catalog.content(&content) else {
+            if let Some(office) = &mut self.office {
+                office.short.remove(&content);
+            }
             return;
         };
         let (wanted, size) = (refs.wanted(), refs.size);
@@ -168,6 +230,9 @@ impl Engine {
             let Some(office) = &mut self.office else {
                 return;
             };
+            if decision != Decision::Stuck {
+                office.short.remove(&content);
+            }
             match decision {
                 Decision::Nothing => return,
                 Decision::Wait => {
@@ -175,6 +240,9 @@ impl Engine {
                 }
                 Decision::Stuck => {
                     office.agenda.wait_for_machine(now);
+                    if office.short.len() < SHORT_NOTED_MAX && !office.short.contains(&content) {
+                        office.short.insert(content, now);
+                    }
                     return;
                 }
                 Decision::Pull { to, from } => {
@@ -190,7 +258,7 @@ impl Engine {
                         return;
                     }
                     let heals = holders.iter().any(|holder| holder.state == HolderState::Gone);
-                    let job = PullJob { small: size <= SMALL_BYTES, heard: now, heals };
+                    let job = PullJob { small: size <= SMALL_BYTES, since: now, heard: now, heals };
                     office.pulls.insert((content, to), job);
                     let term = office.term;
                     let from = self.routes_of(from.into_iter());

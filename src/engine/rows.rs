@@ -28,6 +28,7 @@ impl Engine {
             }
             Selector::Under(folder) => (folder.trim_end_matches('/').to_owned(), true),
             Selector::Prefix(prefix) => (prefix.to_string(), false),
+            Selector::Removed(prefix) => return self.list_removed(ask, prefix, after),
         };
         let candidates = self.candidates(&[]);
         let mut rows = Vec::new();
@@ -51,7 +52,7 @@ impl Engine {
         self.answer_rows(ask, rows, more);
     }
 
-    fn answer_rows(&mut self, ask: AskId, rows: Vec<Row>, more: Option<FileName>) {
+    pub(super) fn answer_rows(&mut self, ask: AskId, rows: Vec<Row>, more: Option<FileName>) {
         let mentioned: BTreeSet<NodeId> = rows.iter().flat_map(|row| row.holders.iter().copied()).collect();
         let nodes = self.routes_of(mentioned.into_iter());
         self.answer(ask, Reply::Rows { rows, nodes, more });
@@ -87,6 +88,7 @@ impl Engine {
             holders,
             state,
             dot: version.dot,
+            removed: None,
         }
     }
 
@@ -144,7 +146,8 @@ impl Engine {
     }
 
     fn node_statuses(&self) -> Vec<NodeStatus> {
-        let state = |node: NodeId| match self.freshness_of(node) {
+        let state = |node: NodeId, draining: bool| match self.freshness_of(node) {
+            Freshness::Up if draining => NodeState::Draining,
             Freshness::Up => NodeState::Up,
             Freshness::Suspect | Freshness::Late => NodeState::Suspect,
             Freshness::Away => NodeState::Away,
@@ -160,7 +163,7 @@ impl Engine {
                     machine: presence.machine.clone(),
                     addresses: Vec::new(),
                 }),
-                state: state(presence.node),
+                state: state(presence.node, presence.draining),
             })
             .collect();
         statuses.sort_by(|a, b| a.presence.name.cmp(&b.presence.name));

@@ -6,7 +6,7 @@
 use super::addresses::Addresses;
 use super::links::Links;
 use super::quiet::Quiet;
-use super::{LINEAGE_KEY, Options, Shared};
+use super::{DRAINING_KEY, LINEAGE_KEY, Options, Shared};
 use crate::clock::{self, Moment};
 use crate::discovery::socket::DiscoverySocket;
 use crate::engine::Engine;
@@ -89,13 +89,9 @@ impl Performer {
             return;
         }
         match effect {
-            Effect::Broadcast(presence) => self.broadcast(&Datagram::Beacon(Box::new(stamped(*presence)))),
+            Effect::Broadcast(presence) => self.broadcast(&Datagram::Beacon(presence)),
             Effect::Send { to, message } => {
-                let message = match *message {
-                    Message::Announce(presence) => Message::Announce(Box::new(stamped(*presence))),
-                    message => message,
-                };
-                self.links.send(to, message, engine, &self.shared.endpoint);
+                self.links.send(to, *message, engine, &self.shared.endpoint);
             }
             // One more that somebody spoke of: if there is no room now, they will speak of it again.
             Effect::Contact { address } => {
@@ -116,6 +112,14 @@ impl Performer {
                     report(&inputs, Input::TermSaved { term, durable: logged("term", result) });
                 });
                 self.shared.store.set_term(term, done);
+            }
+            Effect::SaveDraining { draining } => {
+                let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+                tokio::task::spawn_blocking(move || {
+                    let saved = store.meta_set(DRAINING_KEY, vec![u8::from(draining)]);
+                    let durable = logged("order to drain", saved);
+                    report(&inputs, Input::DrainingSaved { draining, durable });
+                });
             }
             Effect::SaveLineage { lineage } => {
                 let store = self.shared.store.clone();
@@ -148,6 +152,7 @@ impl Performer {
         if now.since(self.measured) >= USAGE_INTERVAL_MS {
             self.measured = now;
             let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+            report(&inputs, Input::WallClock { wall_ms: clock::wall().0 });
             report(&inputs, Input::OwnAddresses { addresses: self.own_addresses() });
             tokio::task::spawn_blocking(move || {
                 store.expire_partials();
@@ -238,7 +243,7 @@ impl Performer {
         tokio::task::spawn_blocking(move || {
             let late = until.is_some_and(|until| clock::now() >= until);
             let dropped = match if late { Ok(false) } else { store.remove(&content) } {
-                Ok(dropped) => dropped || store.holds(&content).is_none(),
+                Ok(_) => store.holds(&content).is_none(),
                 Err(error) => {
                     tracing::warn!(%content, %error, "a copy could not be removed");
                     false
@@ -251,7 +256,7 @@ impl Performer {
     /// Announces this node at addresses where somebody may not hear its broadcasts.
     fn contact(&self, addresses: Vec<SocketAddr>, engine: &Engine, dialling: Option<OwnedSemaphorePermit>) {
         let endpoint = Arc::clone(&self.shared.endpoint);
-        let presence = stamped(engine.presence().clone());
+        let presence = engine.presence().clone();
         tokio::spawn(async move {
             announce_at(&addresses, &endpoint, presence).await;
             drop(dialling);
@@ -270,7 +275,7 @@ impl Performer {
         }
         for peer in self.peers.clone() {
             let endpoint = Arc::clone(&self.shared.endpoint);
-            let presence = stamped(engine.presence().clone());
+            let presence = engine.presence().clone();
             let known = known.clone();
             tokio::spawn(async move {
                 let addresses = resolve(&peer).await;
@@ -359,11 +364,6 @@ fn loopback_or(tcp: SocketAddr) -> std::net::IpAddr {
     if tcp.ip().is_unspecified() { std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) } else { tcp.ip() }
 }
 
-/// The wall clock is read where a presence leaves the node: the engine has none.
-pub(super) fn stamped(presence: Presence) -> Presence {
-    Presence { wall_ms: clock::wall().0, ..presence }
-}
-
 /// What the disk can take now.
 pub(super) fn usage(store: &Store) -> Input {
     let usage = store.usage();
@@ -440,6 +440,9 @@ fn tell(note: &Note) {
             "another machine uses this node's identity: its data folder was copied; remove `node.key` there"
         ),
         Note::Healed { content, node } => tracing::info!(%content, %node, "a lost copy was replaced"),
+        Note::ClockDiffers => tracing::warn!(
+            "this machine's clock is more than an hour from the others': nothing expires; set it right"
+        ),
         Note::SaveFailed => {
             tracing::error!("the disk refuses; this node stores nothing until it is restarted")
         }

@@ -69,6 +69,8 @@ pub struct Options {
     pub capacity_bytes: Option<u64>,
     /// Silence after which a node's copies are replaced.
     pub heal_after: Duration,
+    /// How long removed and replaced versions are kept.
+    pub keep_removed: Duration,
 }
 
 /// What a node says once it takes connections.
@@ -169,6 +171,7 @@ pub struct Node {
 }
 
 const LINEAGE_KEY: &str = "lineage";
+const DRAINING_KEY: &str = "draining";
 
 impl Node {
     /// Opens the data folder, the keys and the ports.
@@ -348,14 +351,17 @@ fn make_engine(
         tcp_port,
         pin: options.pin,
         heal_after_ms: u64::try_from(options.heal_after.as_millis()).unwrap_or(u64::MAX),
+        keep_removed_ms: u64::try_from(options.keep_removed.as_millis()).unwrap_or(u64::MAX),
         secured: identity.keys.secured,
         version: env!("CARGO_PKG_VERSION").into(),
         // Its own address is remembered, too.
         met_others: addresses::Addresses::load(&options.data_dir).nodes.len() > 1,
     };
+    let draining = store.meta_get(DRAINING_KEY)?.is_some_and(|bytes| bytes == [1]);
     let held = loaded.contents.into_iter().map(|(content, _)| content).collect();
     let mut engine =
-        Engine::new(clock::now(), config, Restored { catalog, held, term: loaded.term, lineage });
+        Engine::new(clock::now(), config, Restored { catalog, held, term: loaded.term, lineage, draining });
+    engine.handle(clock::now(), Input::WallClock { wall_ms: clock::wall().0 });
     engine.handle(clock::now(), effects::usage(store));
     Ok(engine)
 }

@@ -8,10 +8,11 @@ use crate::examples::{self, kebab};
 use crate::samples;
 use std::collections::BTreeMap;
 use thorp::limits;
-use thorp::types::{Body, Pin};
+use thorp::types::{Body, NodeId, Pin};
 use thorp::wire::datagram::{Datagram, Tags, encode_datagram};
 use thorp::wire::message::{
-    ErrorCode, FileState, Message, NodeState, PullState, Purpose, Reply, Request, Selector,
+    ErrorCode, FileState, HolderState, Message, NodeState, PullState, Purpose, Reply, Request, Selector,
+    Waiting,
 };
 use thorp::wire::transfer::{FetchPart, TransferFrame};
 use thorp::wire::{Encode, encode};
@@ -85,15 +86,38 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         KeepAsk,
         KeepAnswer,
         KeepRelease,
+        Drain,
     })
     .check_examples("Message", "message", samples::messages());
-    variants!(Request { PutOpen, Extend, Commit, List, SetReplicas, Remove, Status }).check_examples(
-        "Request",
-        "request",
-        samples::requests(),
-    );
-    variants!(Reply { PutPlan, Extended, Committed, Rows, ReplicasSet, Removed, Status, NotProxy, Failed })
-        .check_examples("Reply", "reply", samples::replies());
+    variants!(Request {
+        PutOpen,
+        Extend,
+        Commit,
+        List,
+        SetReplicas,
+        Remove,
+        Status,
+        Restore,
+        Drain,
+        Merge,
+        Why,
+    })
+    .check_examples("Request", "request", samples::requests());
+    variants!(Reply {
+        PutPlan,
+        Extended,
+        Committed,
+        Rows,
+        ReplicasSet,
+        Removed,
+        Status,
+        NotProxy,
+        Failed,
+        Drain,
+        Merging,
+        Why,
+    })
+    .check_examples("Reply", "reply", samples::replies());
     variants!(TransferFrame {
         ChainOpen,
         ChainReady,
@@ -114,7 +138,11 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
 #[test]
 fn every_part_of_a_frame_has_its_tag_and_its_example() {
     variants!(Body { File, Symlink, Folder }).check_examples("Body", "body", samples::bodies());
-    variants!(Selector { Name, Under, Prefix }).check_examples("Selector", "selector", samples::selectors());
+    variants!(Selector { Name, Under, Prefix, Removed }).check_examples(
+        "Selector",
+        "selector",
+        samples::selectors(),
+    );
     variants!(FetchPart { Root, Page, Bytes }).check_examples(
         "FetchPart",
         "fetch-part",
@@ -183,6 +211,33 @@ fn every_plain_enum_has_its_tags() {
     variants!(FileState { Ok, Healing, Degraded, Lost }).check(
         "FileState",
         [FileState::Ok, FileState::Healing, FileState::Degraded, FileState::Lost],
+        first_byte,
+    );
+    variants!(HolderState { Up, Suspect, Away, Gone, Draining, Dropping }).check(
+        "HolderState",
+        [
+            HolderState::Up,
+            HolderState::Suspect,
+            HolderState::Away,
+            HolderState::Gone,
+            HolderState::Draining,
+            HolderState::Dropping,
+        ],
+        first_byte,
+    );
+    let nobody: Vec<NodeId> = Vec::new();
+    variants!(Waiting { Nothing, Pull, Drop, Return, Machine, Source, Unheard, Turn }).check(
+        "Waiting",
+        [
+            Waiting::Nothing,
+            Waiting::Pull { to: nobody.clone() },
+            Waiting::Drop { at: NodeId([0; 16]) },
+            Waiting::Return,
+            Waiting::Machine,
+            Waiting::Source,
+            Waiting::Unheard { nodes: nobody },
+            Waiting::Turn,
+        ],
         first_byte,
     );
     variants!(NodeState { Up, Suspect, Away, Down, Draining }).check(

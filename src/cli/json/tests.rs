@@ -26,6 +26,7 @@ fn presence(number: u8) -> Presence {
         http_port: 0,
         pin: Pin::Auto,
         storage: true,
+        draining: false,
         term: Term::default(),
         proxy: None,
         disk: DiskId([0; 16]),
@@ -85,6 +86,7 @@ fn a_row_has_the_promised_keys_and_names_its_holders() {
         holders: vec![NodeId([1; 16]), NodeId([2; 16])],
         state: FileState::Degraded,
         dot: Dot::default(),
+        removed: None,
     };
     let content = "03".repeat(32);
     assert_eq!(

@@ -14,6 +14,7 @@ use crate::wire::{decode, encode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+mod care;
 mod faults;
 mod main_job;
 
@@ -26,6 +27,7 @@ struct Disk {
     term: Term,
     lineage: Vec<Lineage>,
     generation: u64,
+    draining: bool,
 }
 
 struct Host {
@@ -106,6 +108,7 @@ impl Cluster {
             tcp_port: 7667,
             pin: host.pin,
             heal_after_ms: 20_000,
+            keep_removed_ms: 60_000,
             secured: false,
             version: "test".into(),
             met_others: true,
@@ -117,11 +120,13 @@ impl Cluster {
             held: host.disk.held.iter().copied().collect(),
             term: host.disk.term,
             lineage: host.disk.lineage.clone(),
+            draining: host.disk.draining,
         };
         host.inputs.clear();
         host.engine = Some(Engine::new(self.now, config, restored));
         let usage =
             Input::Usage { capacity_bytes: 1 << 40, used_bytes: 0, free_bytes: 1 << 40, usable: true };
+        host.inputs.push(Input::WallClock { wall_ms: 1_000_000_000_000 + self.now.0 });
         host.inputs.push(usage);
     }
 
@@ -222,6 +227,10 @@ impl Cluster {
                 }
                 self.hosts[at].disk.term = term;
                 self.deliver(at, Input::TermSaved { term, durable: true });
+            }
+            Effect::SaveDraining { draining } => {
+                self.hosts[at].disk.draining = draining;
+                self.deliver(at, Input::DrainingSaved { draining, durable: true });
             }
             Effect::SaveLineage { lineage } => self.hosts[at].disk.lineage = lineage,
             Effect::Answer { ask, reply } => {

@@ -118,6 +118,7 @@ mod tests {
             mode: 0,
             modified_ns: 0,
             wanted: Wanted::new(wanted),
+            removed_s: 0,
         }
     }
 

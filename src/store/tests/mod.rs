@@ -155,6 +155,7 @@ fn version(counter: u64) -> Version {
         mode: 0o755,
         modified_ns: -5,
         wanted: Wanted::new(2),
+        removed_s: 0,
     }
 }
 
