@@ -29,6 +29,7 @@ mod open;
 mod part_file;
 mod partials;
 mod reading;
+mod removed;
 mod space;
 mod verify;
 mod writer;
@@ -53,6 +54,7 @@ use index::Index;
 use part_file::WriteBack;
 use partials::{Partials, Paths};
 use reading::Readers;
+use removed::Removed;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -98,6 +100,7 @@ struct Shared {
     health: Arc<Health>,
     partials: Mutex<Partials>,
     asides: Mutex<Asides>,
+    removed: Removed,
     readers: Readers,
     /// Bytes on disk of contents in the making and broken-off ones.
     incoming_bytes: Arc<AtomicU64>,
@@ -188,6 +191,16 @@ impl Store {
         self.inner.shared.index.list().into_iter().map(|copy| copy.content).collect()
     }
 
+    /// How to ask for room that removed contents take, in bytes.
+    pub fn on_room_wanted(&self, ask: impl Fn(u64) + Send + Sync + 'static) {
+        self.inner.shared.removed.set_ask(Box::new(ask));
+    }
+
+    /// How many bytes removed contents take.
+    pub fn set_removed_bytes(&self, bytes: u64) {
+        self.inner.shared.removed.set_bytes(bytes);
+    }
+
     /// How full the store is.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -247,6 +260,7 @@ impl Store {
         if size > crate::limits::INLINE_BYTES_MAX {
             folder::remove_file(&shared.folder.content(content))?;
         }
+        shared.removed.something_went();
         Ok(true)
     }
 

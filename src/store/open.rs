@@ -7,6 +7,7 @@ use super::index::Index;
 use super::part_file::WriteBack;
 use super::partials::{Partials, modified_ms};
 use super::reading::Readers;
+use super::removed::Removed;
 use super::writer::{Health, Writer};
 use super::{Inner, Loaded, Shared, Store};
 use crate::clock;
@@ -48,6 +49,7 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
         health,
         partials: Mutex::new(partials),
         asides: Mutex::default(),
+        removed: Removed::default(),
         readers: Readers::default(),
         incoming_bytes: Arc::new(AtomicU64::new(partial_bytes)),
         capacity,
