@@ -34,7 +34,9 @@ use crate::discovery::membership::{Freshness, Membership};
 use crate::limits::SUSPECT_AFTER_MS;
 use crate::replication::Catalog;
 use crate::replication::inventory::content_digest;
-use crate::types::{ContentId, DiskId, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term};
+use crate::types::{
+    ContentId, DiskId, DiskState, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
+};
 use crate::wire::message::Message;
 use event::{Effect, Input, Note};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -135,6 +137,7 @@ impl Engine {
             term: restored.term,
             proxy: None,
             disk: config.disk,
+            disk_state: DiskState::Ok,
             capacity_bytes: 0,
             used_bytes: 0,
             free_bytes: 0,
@@ -191,8 +194,8 @@ impl Engine {
             Input::Checked { content, nonce, asker, good } => self.checked(content, nonce, asker, good),
             Input::DropEnded { content, dropped } => self.drop_ended(content, dropped),
             Input::OwnAddresses { addresses } => self.addresses = addresses,
-            Input::Usage { capacity_bytes, used_bytes, free_bytes, usable } => {
-                self.usage(capacity_bytes, used_bytes, free_bytes, usable);
+            Input::Usage { capacity_bytes, used_bytes, free_bytes, disk, usable } => {
+                self.usage((capacity_bytes, used_bytes, free_bytes), disk, usable);
             }
         }
         self.hear_myself();

@@ -10,7 +10,7 @@ use crate::discovery::membership::Freshness;
 use crate::limits::{PLAN_STEP_MAX, SAFE_MODE_MS_MAX};
 use crate::replication::Candidate;
 use crate::replication::planner::{self, Decision, Holder, HolderState, PlanInput};
-use crate::types::{ContentId, NodeId, Pin};
+use crate::types::{ContentId, DiskState, NodeId, Pin};
 use crate::wire::message::Message;
 
 impl Engine {
@@ -55,6 +55,7 @@ impl Engine {
                 let presence = self.presence_of(node)?;
                 let state = match fresh {
                     Freshness::Up if dropping == Some(node) => HolderState::Dropping,
+                    Freshness::Up if presence.disk_state == DiskState::Suspect => HolderState::Failing,
                     Freshness::Up => HolderState::Up,
                     Freshness::Suspect => HolderState::Suspect,
                     // One live copy left shortens the silence.

@@ -150,7 +150,7 @@ impl Performer {
             let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
             report(&inputs, Input::OwnAddresses { addresses: self.own_addresses() });
             tokio::task::spawn_blocking(move || {
-                store.expire_partials();
+                store.tend();
                 report(&inputs, usage(&store));
             });
         }
@@ -371,7 +371,8 @@ pub(super) fn usage(store: &Store) -> Input {
         capacity_bytes: usage.capacity_bytes,
         used_bytes: usage.used_bytes,
         free_bytes: usage.free_bytes,
-        usable: !store.is_suspect(),
+        disk: store.disk_state(),
+        usable: store.is_usable(),
     }
 }
 
@@ -441,7 +442,7 @@ fn tell(note: &Note) {
         ),
         Note::Healed { content, node } => tracing::info!(%content, %node, "a lost copy was replaced"),
         Note::SaveFailed => {
-            tracing::error!("the disk refuses; this node stores nothing until it is restarted")
+            tracing::error!("the disk refuses; this node acknowledges nothing until it is started again")
         }
         Note::ClusterJoined { lineage } => tracing::info!(cluster = %lineage, "joined a cluster"),
     }

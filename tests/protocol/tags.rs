@@ -8,7 +8,7 @@ use crate::examples::{self, kebab};
 use crate::samples;
 use std::collections::BTreeMap;
 use thorp::limits;
-use thorp::types::{Body, Pin};
+use thorp::types::{Body, DiskState, Pin};
 use thorp::wire::datagram::{Datagram, Tags, encode_datagram};
 use thorp::wire::message::{
     ErrorCode, FileState, Message, NodeState, PullState, Purpose, Reply, Request, Selector,
@@ -173,6 +173,11 @@ fn every_plain_enum_has_its_tags() {
     variants!(Pin { Auto, Proxy, Storage, Client }).check(
         "Pin",
         [Pin::Auto, Pin::Proxy, Pin::Storage, Pin::Client],
+        first_byte,
+    );
+    variants!(DiskState { Ok, Full, Suspect }).check(
+        "DiskState",
+        [DiskState::Ok, DiskState::Full, DiskState::Suspect],
         first_byte,
     );
     variants!(PullState { Working, Done, Failed }).check(

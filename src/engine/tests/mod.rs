@@ -6,7 +6,7 @@ use super::{Config, Engine, Restored};
 use crate::clock::Moment;
 use crate::replication::{Catalog, CausalContext};
 use crate::types::{
-    Body, ContentId, DiskId, FileName, InstanceId, Lineage, MachineId, NodeId, Pin, Term, Version,
+    Body, ContentId, DiskId, DiskState, FileName, InstanceId, Lineage, MachineId, NodeId, Pin, Term, Version,
 };
 use crate::wire::message::{FileState, Message, NewFile, Reply, Request, Row, Selector};
 use crate::wire::record::CatalogWrite;
@@ -120,8 +120,13 @@ impl Cluster {
         };
         host.inputs.clear();
         host.engine = Some(Engine::new(self.now, config, restored));
-        let usage =
-            Input::Usage { capacity_bytes: 1 << 40, used_bytes: 0, free_bytes: 1 << 40, usable: true };
+        let usage = Input::Usage {
+            capacity_bytes: 1 << 40,
+            used_bytes: 0,
+            free_bytes: 1 << 40,
+            disk: DiskState::Ok,
+            usable: true,
+        };
         host.inputs.push(usage);
     }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 
 mod contents;
+mod failing;
 mod opening;
 
 fn random(bytes: usize, seed: u64) -> Vec<u8> {
