@@ -93,7 +93,9 @@ impl Overlay {
                 Some(bytes) => target.copy_from_slice(&bytes[inside..inside + part]),
                 None => {
                     let there = usize::try_from(self.below.saturating_sub(at)).unwrap_or(part).min(part);
-                    below(at, &mut target[..there])?;
+                    if there > 0 {
+                        below(at, &mut target[..there])?;
+                    }
                     target[there..].fill(0);
                 }
             }
@@ -116,7 +118,9 @@ impl Overlay {
             if !self.blocks.contains_key(&block) {
                 let mut bytes = vec![0; BLOCK as usize];
                 let there = self.below.saturating_sub(block * BLOCK).min(BLOCK) as usize;
-                below(block * BLOCK, &mut bytes[..there])?;
+                if there > 0 {
+                    below(block * BLOCK, &mut bytes[..there])?;
+                }
                 self.blocks.insert(block, bytes);
             }
             if let Some(bytes) = self.blocks.get_mut(&block) {

@@ -13,7 +13,6 @@ use std::path::{Path, PathBuf};
 #[derive(Debug)]
 pub(super) struct Reserve {
     disk: Disk,
-    root: PathBuf,
     path: PathBuf,
 }
 
@@ -24,7 +23,7 @@ pub(super) fn reserve_bytes(disk_bytes: u64) -> u64 {
 
 impl Reserve {
     pub(super) fn new(disk: &Disk, root: &Path) -> Reserve {
-        Reserve { disk: disk.clone(), root: root.into(), path: root.join("reserve") }
+        Reserve { disk: disk.clone(), path: root.join("reserve") }
     }
 
     /// Bytes that it takes now.
@@ -32,7 +31,7 @@ impl Reserve {
         self.disk.look(&self.path).map_or(0, |file| if file.is_file() { bytes_on_disk(&file) } else { 0 })
     }
 
-    /// Makes it anew, beside the old one if that is still there.
+    /// Makes it anew, beside the old one if that is still there. After a crash it is looked for again.
     pub(super) fn make(&self, bytes: u64) -> io::Result<()> {
         let draft = self.path.with_extension("new");
         self.disk.remove(&draft)?;
@@ -41,7 +40,7 @@ impl Reserve {
             self.disk.remove(&draft)?;
             return Err(error);
         }
-        self.disk.sync_folder(&self.root)
+        Ok(())
     }
 
     /// Gives its room back, at once.
