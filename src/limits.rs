@@ -191,7 +191,7 @@ pub const RESERVE_SHARE: u64 = 64;
 /// A disk on which fewer files can still be made is full: a content needs two, the catalog none.
 pub const INODES_FREE_MIN: u64 = 64;
 /// How often the writer looks whether a disk without any room has some again.
-pub const ROOM_LOOK_INTERVAL: Duration = Duration::from_secs(1);
+pub const ROOM_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Changes of the catalog that wait for a disk without any room, some 100 bytes each; one more
 /// makes the node give up until it is started again.
 pub const SAVES_WAITING_MAX: usize = 65_536;

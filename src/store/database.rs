@@ -106,7 +106,7 @@ impl Catalog {
     /// been read yet.
     pub(super) fn open(disk: &Disk, path: &Path) -> Result<Catalog, StoreError> {
         let bytes = disk.look(path).map_err(at(path))?.len();
-        let open = open_database(disk, path, bytes <= CATALOG_CHECK_BYTES_MAX)?;
+        let open = open_database(disk, path, false, bytes <= CATALOG_CHECK_BYTES_MAX)?;
         Ok(Catalog {
             open: RwLock::new(Some(open)),
             disk: disk.clone(),
@@ -134,24 +134,32 @@ impl Catalog {
             let mut reopened = self.reopened.lock().unwrap_or_else(PoisonError::into_inner);
             let now = clock::now();
             if reopened.is_none_or(|at| now.since(at) >= REOPEN_INTERVAL_MS) {
-                self.reopen()?;
+                if let Err(error) = self.reopen() {
+                    tracing::warn!(%error, "the catalog could not be opened anew for writing");
+                }
                 *reopened = Some(clock::now());
             }
         }
         attempt()
     }
 
-    /// Opens the database anew from what is on disk; for reading alone once the disk is suspect.
+    /// Opens the database anew from what is on disk: for reading alone once the disk is suspect, or
+    /// while it has no room even for that, which is then the error.
     pub(super) fn reopen(&self) -> Result<(), StoreError> {
         let mut open = self.open.write().unwrap_or_else(PoisonError::into_inner);
         // The old one first: what it still writes must not come after.
         *open = None;
-        let fresh = open_database(&self.disk, &self.path, false)?;
+        let read_only = self.disk.health().is_suspect();
+        let fresh = open_database(&self.disk, &self.path, read_only, false);
+        let (fresh, result) = match fresh {
+            Err(error) if !read_only => (open_database(&self.disk, &self.path, true, false)?, Err(error)),
+            fresh => (fresh?, Ok(())),
+        };
         if fresh.read_only {
             tracing::warn!("the catalog goes on for reading alone");
         }
         *open = Some(fresh);
-        Ok(())
+        result
     }
 
     fn damaged(&self, what: &str, error: &dyn std::fmt::Display) -> StoreError {
@@ -326,10 +334,9 @@ fn backend(disk: &Disk, file: DiskFile, read_only: bool) -> Result<Backend, redb
     Ok(Backend::new(file, &path, disk.health(), read_only)?)
 }
 
-/// Opens the file at `path`: for reading alone, and without changing it, if the disk is suspect.
-fn open_database(disk: &Disk, path: &Path, check: bool) -> Result<Open, StoreError> {
+/// Opens the file at `path`; for reading alone without changing it.
+fn open_database(disk: &Disk, path: &Path, read_only: bool, check: bool) -> Result<Open, StoreError> {
     let damaged = |reason: &str| StoreError::CatalogDamaged { path: path.into(), reason: reason.into() };
-    let read_only = disk.health().is_suspect();
     let file = if read_only { disk.open_to_read(path) } else { disk.open_to_write(path) };
     let file = file.map_err(|error| {
         if is_no_file(&error) { damaged("it is no plain file") } else { StoreError::disk(path, error) }

@@ -50,6 +50,12 @@ pub enum StoreError {
         /// The file or folder that should be there.
         missing: PathBuf,
     },
+    /// A rebuild was interrupted.
+    #[error("the catalog of {folder} was being rebuilt, and that did not come to its end")]
+    HalfRebuilt {
+        /// The folder.
+        folder: PathBuf,
+    },
     /// The disk id of a folder that was in use is gone or unreadable.
     #[error("{path}, the id of this disk, is missing or damaged")]
     DiskId {
@@ -141,11 +147,14 @@ impl StoreError {
             StoreError::Locked { .. } => Some("stop the other thorp, or give this one a folder of its own"),
             StoreError::NotWritable { .. } => Some("check the folder's owner and permissions"),
             StoreError::Missing { .. } => Some(
-                "check that the disk is mounted; to start anew, name an empty folder: peers have the copies",
+                "check that the disk is mounted; if it is really lost, `thorp up --rebuild` takes in the \
+                 contents that are there and gets the rest from the peers",
             ),
-            StoreError::DiskId { .. } | StoreError::CatalogDamaged { .. } => {
-                Some("put the folder aside and start with an empty one: peers have the copies")
-            }
+            StoreError::HalfRebuilt { .. } => Some("`thorp up --rebuild` begins again"),
+            StoreError::DiskId { .. } | StoreError::CatalogDamaged { .. } => Some(
+                "`thorp up --rebuild` puts the catalog into `quarantine`, takes in the contents that are \
+                 whole, and gets the rest from the peers",
+            ),
             StoreError::Full { .. } => Some("make room on the disk, or raise the capacity"),
             StoreError::Disk { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
                 Some("check who owns it and its permissions")

@@ -8,6 +8,7 @@
 //! | `contents/ab/cdef…` | a content under its id |
 //! | `incoming/` | contents in the making and broken-off ones |
 //! | `reserve` | room for the catalog on a disk that others filled |
+//! | `rebuilding` | only while a damaged catalog is being replaced |
 //! | `quarantine/` | damaged contents and catalogs, for a person to look at |
 //! | `disk` | [`DiskId`]; written last, so it says that the folder was in use |
 //!
@@ -82,6 +83,11 @@ impl Folder {
 
     pub(super) fn incoming(&self) -> PathBuf {
         self.root.join("incoming")
+    }
+
+    /// Lies in the folder while it is being rebuilt.
+    pub(super) fn rebuild_mark(&self) -> PathBuf {
+        self.root.join("rebuilding")
     }
 
     fn quarantine_folder(&self) -> PathBuf {

@@ -31,6 +31,7 @@ mod open;
 mod part_file;
 mod partials;
 mod reading;
+mod rebuild;
 mod reserve;
 mod space;
 mod writer;
@@ -38,6 +39,7 @@ mod writer;
 pub use error::StoreError;
 pub use incoming::{Finished, FinishedFn, Incoming};
 pub use index::Pin;
+pub use rebuild::Rebuilt;
 pub use space::Usage;
 pub use writer::Done;
 
@@ -145,7 +147,16 @@ impl Store {
     /// When the folder is not ours, of a newer format, in use, not writable, damaged, or has lost
     /// its database, contents or id; each has its own error and hint.
     pub fn open(folder: &Path, capacity: Option<u64>) -> Result<(Store, Loaded), StoreError> {
-        open::open(folder, capacity)
+        open::open(folder, capacity, false)
+    }
+
+    /// Puts the database of a folder aside, makes a new one and takes in the contents that lie
+    /// there, each hashed anew. What only the database had must come from the peers.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; a database that is damaged or missing is what this is for.
+    pub fn rebuild(folder: &Path) -> Result<Rebuilt, StoreError> {
+        rebuild::rebuild(folder)
     }
 
     /// The id of the disk.

@@ -22,9 +22,17 @@ use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 
-pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded), StoreError> {
+/// `rebuilding`: contents without a row are what is looked for, not leftovers.
+pub(super) fn open(
+    root: &Path,
+    capacity: Option<u64>,
+    rebuilding: bool,
+) -> Result<(Store, Loaded), StoreError> {
     let disk = Disk::new(Arc::new(Health::of(root)));
     let folder = Folder::lock(&disk, root)?;
+    if !rebuilding && exists(&disk, &folder.rebuild_mark())? {
+        return Err(StoreError::HalfRebuilt { folder: root.into() });
+    }
     let reserve = Reserve::new(&disk, root);
     let (catalog, disk_id) = or_with_reserve(&reserve, || open_catalog(&disk, &folder))?;
     let rows = catalog.load()?;
@@ -46,7 +54,9 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
     for (content, size) in &held {
         index.insert(*content, *size);
     }
-    remove_strays(&disk, &folder, &index)?;
+    if !rebuilding {
+        put_strays_aside(&disk, &folder, &index)?;
+    }
     let (partials, partial_bytes) = load_partials(&disk, &folder)?;
 
     let (catalog, reserve) = (Arc::new(catalog), Arc::new(reserve));
@@ -173,9 +183,10 @@ fn is_there(
     }
 }
 
-/// Removes old content files that no row names; younger ones may belong to a put under way
-/// elsewhere. Files that do not look like ours are left alone.
-fn remove_strays(disk: &Disk, folder: &Folder, index: &Index) -> Result<(), StoreError> {
+/// Puts old content files aside that no row names; younger ones may belong to a put under way
+/// elsewhere. A catalog of long ago, put back over newer contents, makes the same picture: so they
+/// are kept for some days. Files that do not look like ours are left alone.
+fn put_strays_aside(disk: &Disk, folder: &Folder, index: &Index) -> Result<(), StoreError> {
     let now = clock::wall().0;
     let contents = folder.contents();
     for prefix in disk.list(&contents).map_err(at(&contents))? {
@@ -189,8 +200,8 @@ fn remove_strays(disk: &Disk, folder: &Folder, index: &Index) -> Result<(), Stor
             let old = now.saturating_sub(modified_ms(&metadata)) > ORPHAN_GRACE_MS;
             let kept_inside = index.size(&content).is_some_and(|size| size <= INLINE_BYTES_MAX);
             if (index.size(&content).is_none() || kept_inside) && metadata.is_file() && old {
-                tracing::info!(%content, "removing a file that no row names");
-                disk.remove(&path).map_err(at(&path))?;
+                tracing::warn!(%content, "a file that no row names is put into quarantine");
+                folder.quarantine(&content)?;
             }
         }
     }

@@ -167,6 +167,10 @@ pub struct UpArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub heal_after: Option<Duration>,
+    /// Start although the catalog is damaged or missing: put it aside, take in the stored contents
+    /// that are whole, and get the rest from the other machines
+    #[arg(long)]
+    pub rebuild: bool,
 }
 
 /// `thorp status`.

@@ -142,7 +142,10 @@ fn a_commit_that_fails_makes_the_disk_suspect_and_all_contents_can_still_be_read
     store.tend();
     assert_eq!(faults.failed(), [], "nothing was tried again");
     drop(store);
-    assert!(fs::read(folder.path().join("catalog.redb")).expect("read") == before, "the catalog is as it was");
+    assert!(
+        fs::read(folder.path().join("catalog.redb")).expect("read") == before,
+        "the catalog is as it was"
+    );
     faults.set(None);
     let (store, loaded) = open(&folder);
     assert!(loaded.names.len() <= 1 && loaded.contents.len() == samples.len());

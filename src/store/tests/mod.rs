@@ -14,6 +14,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 
 mod contents;
+mod damaged;
 mod disk_states;
 mod failing;
 mod opening;
