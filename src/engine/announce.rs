@@ -63,6 +63,7 @@ impl Engine {
         }
         let (node, name) = (presence.node, presence.name.clone());
         let was = self.freshness_of(node);
+        let disk_was = self.presence_of(node).map(|presence| presence.disk_state);
         let heard = self.members.announced(self.now, presence, source, via);
         let back = was > Freshness::Suspect && self.freshness_of(node) == Freshness::Up;
         match heard {
@@ -78,6 +79,9 @@ impl Engine {
                     return;
                 }
             }
+        }
+        if disk_was.is_some() && disk_was != self.presence_of(node).map(|presence| presence.disk_state) {
+            self.disk_changed(node);
         }
         self.refresh_members();
         self.elect();

@@ -228,6 +228,16 @@ impl Engine {
         self.requests_lose(node);
     }
 
+    /// The disk of a node failed, filled up, or is as it should be again: its copies count otherwise.
+    pub(super) fn disk_changed(&mut self, node: NodeId) {
+        if let Some(office) = &mut self.office {
+            let held: Vec<ContentId> = office.inventories.held_by(node).collect();
+            office.look_at(held);
+            let stuck = std::mem::take(&mut office.stuck);
+            office.look_at(stuck);
+        }
+    }
+
     pub(super) fn must_sync_with(&self, peer: NodeId) -> bool {
         self.office.as_ref().is_some_and(|office| !office.synced.contains(&peer))
     }

@@ -20,6 +20,7 @@
 
 mod answers;
 mod counts;
+mod damaged;
 mod deaths;
 mod disks;
 mod files;

@@ -14,11 +14,12 @@ use crate::wire::{decode, encode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+mod disks;
 mod faults;
 mod main_job;
 
 /// What survives a restart.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Disk {
     names: BTreeMap<FileName, Vec<Version>>,
     context: crate::wire::message::Context,
@@ -128,6 +129,13 @@ impl Cluster {
             usable: true,
         };
         host.inputs.push(usage);
+    }
+
+    /// The disk of a node was measured.
+    fn measure(&mut self, at: usize, disk: DiskState, usable: bool) {
+        let free_bytes = if disk == DiskState::Ok { 1 << 40 } else { 0 };
+        let usage = Input::Usage { capacity_bytes: 1 << 40, used_bytes: 0, free_bytes, disk, usable };
+        self.deliver(at, usage);
     }
 
     fn kill(&mut self, at: usize) {
