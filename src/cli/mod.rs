@@ -173,9 +173,14 @@ fn dispatch(arguments: &Arguments, printer: &Arc<Printer>) -> Result<Outcome, Fa
         Command::Demo(demo) => commands::demo::run(&context, demo),
         Command::Put(put) => commands::put::run(&context, put),
         Command::Get(get) => commands::get::run(&context, get),
+        Command::Verify(verify) => commands::verify::run(&context, verify),
         Command::Ls(ls) => commands::ls::run(&context, ls),
         Command::Replicas(replicas) => commands::replicas::run(&context, replicas),
         Command::Rm(rm) => commands::rm::run(&context, rm),
+        Command::Why(why) => commands::why::run(&context, why),
+        Command::Drain(drain) => commands::drain::run(&context, drain),
+        Command::Merge(merge) => commands::merge::run(&context, merge),
+        Command::Restore(restore) => commands::restore::run(&context, restore),
         Command::Key(_) | Command::Completions(_) | Command::Man(_) | Command::Hash(_) => Ok(Outcome::Done),
     };
     finish(printer, ended)

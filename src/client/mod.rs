@@ -7,6 +7,7 @@
 mod find;
 pub mod get;
 pub mod put;
+pub mod verify;
 
 pub use find::Found;
 
@@ -300,8 +301,17 @@ fn reachable(mut route: NodeRoute, via: Option<IpAddr>) -> NodeRoute {
 /// Whether it changes something.
 fn changes(request: &Request) -> bool {
     match request {
-        Request::Commit { .. } | Request::SetReplicas { .. } | Request::Remove { .. } => true,
-        Request::PutOpen { .. } | Request::Extend { .. } | Request::List { .. } | Request::Status => false,
+        Request::Commit { .. }
+        | Request::SetReplicas { .. }
+        | Request::Remove { .. }
+        | Request::Restore { .. }
+        | Request::Drain { .. }
+        | Request::Merge { .. } => true,
+        Request::PutOpen { .. }
+        | Request::Extend { .. }
+        | Request::List { .. }
+        | Request::Why { .. }
+        | Request::Status => false,
     }
 }
 
@@ -313,8 +323,11 @@ fn repeatable(request: &Request) -> bool {
         | Request::Commit { .. }
         | Request::List { .. }
         | Request::SetReplicas { .. }
+        | Request::Drain { .. }
+        | Request::Merge { .. }
+        | Request::Why { .. }
         | Request::Status => true,
-        Request::Remove { .. } => false,
+        Request::Remove { .. } | Request::Restore { .. } => false,
     }
 }
 

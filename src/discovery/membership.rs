@@ -290,6 +290,7 @@ pub(crate) mod tests {
             http_port: 0,
             pin: Pin::Auto,
             storage: true,
+            draining: false,
             term: Term::default(),
             proxy: None,
             disk: DiskId([n; 16]),

@@ -64,8 +64,16 @@ impl Engine {
         let (node, name) = (presence.node, presence.name.clone());
         let was = self.freshness_of(node);
         let disk_was = self.presence_of(node).map(|presence| presence.disk_state);
+        let (wall_ms, draining) = (presence.wall_ms, presence.draining);
+        let drained = self.presence_of(node).is_some_and(|known| known.draining != draining);
         let heard = self.members.announced(self.now, presence, source, via);
         let back = was > Freshness::Suspect && self.freshness_of(node) == Freshness::Up;
+        if heard != Heard::Stale {
+            self.clock_heard(node, wall_ms);
+            if drained {
+                self.drain_changed();
+            }
+        }
         match heard {
             Heard::Stale => return,
             Heard::New | Heard::Restarted => {
@@ -81,7 +89,7 @@ impl Engine {
             }
         }
         if disk_was.is_some() && disk_was != self.presence_of(node).map(|presence| presence.disk_state) {
-            self.disk_changed(node);
+            self.disk_changed();
         }
         self.refresh_members();
         self.elect();
@@ -126,7 +134,7 @@ impl Engine {
         false
     }
 
-    fn set_lineage(&mut self, mut lineage: Vec<Lineage>) {
+    pub(super) fn set_lineage(&mut self, mut lineage: Vec<Lineage>) {
         lineage.sort_unstable();
         lineage.dedup();
         if lineage.len() > LINEAGE_MAX {
@@ -203,9 +211,9 @@ impl Engine {
         let may_store = matches!(self.config.pin, Pin::Auto | Pin::Storage);
         self.me.capacity_bytes = capacity_bytes;
         self.me.used_bytes = used_bytes;
-        self.me.free_bytes = free_bytes;
         self.me.disk_state = disk;
         self.me.storage = usable && may_store && !self.exchange.is_broken();
+        self.measure_trash(capacity_bytes, free_bytes);
     }
 
     /// Notices who fell silent, left or came back, and what follows for copies.
@@ -347,6 +355,7 @@ impl Engine {
 
     fn refresh_presence(&mut self) {
         self.me.sequence += 1;
+        self.me.wall_ms = self.wall_ms();
         self.me.contents = self.held.len() as u64;
         self.me.catalog_digest = self.catalog.digest();
         self.me.established = !self.catalog.context().is_empty();

@@ -110,6 +110,23 @@ pub enum Input {
         /// Whether it is gone; false when it is in use.
         dropped: bool,
     },
+    /// The answer to [`Effect::SaveDraining`].
+    DrainingSaved {
+        /// As in the effect.
+        draining: bool,
+        /// Whether it is durable.
+        durable: bool,
+    },
+    /// What the wall clock says, at the start and from time to time: for the trash, which expires.
+    WallClock {
+        /// Milliseconds since 1970.
+        wall_ms: u64,
+    },
+    /// Something is to be stored here for which there is no room beside the trash.
+    RoomWanted {
+        /// Its size in bytes.
+        bytes: u64,
+    },
     /// Where this node can be reached.
     OwnAddresses {
         /// Those that others can use first.
@@ -158,6 +175,11 @@ pub enum Effect {
     SaveTerm {
         /// Which.
         term: Term,
+    },
+    /// Make durable whether this node is being drained, then say [`Input::DrainingSaved`].
+    SaveDraining {
+        /// Whether it is.
+        draining: bool,
     },
     /// Make the cluster's uuids durable.
     SaveLineage {
@@ -244,6 +266,8 @@ pub enum Note {
         /// Where it is now, too.
         node: NodeId,
     },
+    /// This proxy's clock differs from its peers': it lets nothing expire.
+    ClockDiffers,
     /// The disk does not take what must be durable.
     SaveFailed,
     /// This node joined a cluster.

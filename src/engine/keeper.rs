@@ -14,12 +14,14 @@ use crate::limits::{
 };
 use crate::replication::inventory::content_digest;
 use crate::replication::{Catalog, Merged};
-use crate::types::{ContentId, NodeId, NodeRoute, Term};
+use crate::types::{ContentId, ContentSet, NodeId, NodeRoute, Term};
 use crate::wire::message::{Message, PullState};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// Contents in one page of an inventory: 256 KiB.
 const INVENTORY_PAGE: usize = 8_192;
+/// Pages of an inventory sent a tick: they wait in memory for the link.
+const INVENTORY_PAGES_A_TICK: usize = 4;
 /// How often a pull that is under way is reported, in milliseconds.
 const PULL_REPORT_MS: u64 = 3_000;
 /// Changes of the inventory are told at most this often, in milliseconds.
@@ -28,11 +30,10 @@ const FLUSH_MS: u64 = 5;
 const CHANGES_MAX: usize = 4_096;
 /// Contents thrown away in one round: the disk has other things to do.
 const GARBAGE_STEP_MAX: usize = 512;
-/// How long removed contents are kept where room is tight, and how often they are looked through then,
-/// in milliseconds.
-const ORPHANS_TIGHT_MS: u64 = 2_000;
+/// How long contents are kept that have left the trash too, in milliseconds.
+const REMOVED_GRACE_MS: u64 = 2_000;
 /// How often orphans are looked through, in milliseconds.
-const ORPHANS_INTERVAL_MS: u64 = 60_000;
+const ORPHANS_INTERVAL_MS: u64 = 2_000;
 
 /// State of a storage node.
 #[derive(Debug)]
@@ -49,8 +50,17 @@ pub(super) struct Keeper {
     /// What is held, or no longer held, and the proxy has not been told.
     changes: BTreeMap<ContentId, bool>,
     flushed: Moment,
+    /// The report to the proxy that is under way.
+    report: Option<Report>,
     /// Copies being checked for a promise.
     checking: usize,
+}
+
+/// A report of everything: the next page, and what came last in those before.
+#[derive(Clone, Copy, Debug)]
+struct Report {
+    page: u32,
+    after: Option<ContentId>,
 }
 
 /// A content that no entry names.
@@ -76,8 +86,9 @@ struct Dropping {
 }
 
 impl Keeper {
-    pub(super) fn new(now: Moment, catalog: &Catalog, held: &BTreeSet<ContentId>) -> Keeper {
-        let orphans = held.iter().filter(|content| catalog.content(content).is_none());
+    pub(super) fn new(now: Moment, catalog: &Catalog, held: &ContentSet) -> Keeper {
+        let orphans =
+            held.iter().map(|(content, ())| content).filter(|content| !catalog.names_content(content));
         Keeper {
             pulls: BTreeMap::new(),
             drops: BTreeMap::new(),
@@ -87,6 +98,7 @@ impl Keeper {
             nonces: Rng::seeded(catalog.digest() ^ now.0),
             changes: BTreeMap::new(),
             flushed: Moment::default(),
+            report: None,
             checking: 0,
         }
     }
@@ -103,11 +115,11 @@ impl Engine {
             // Put once more: its entry is on the way.
             *orphan = Orphan { since: self.now, removed: false };
         }
-        if !self.held.insert(content) {
+        if self.held.insert(content, ()).is_some() {
             return;
         }
         self.me.inventory_digest = self.me.inventory_digest.wrapping_add(content_digest(&content));
-        if self.catalog.content(&content).is_none() {
+        if !self.catalog.names_content(&content) {
             self.keeper.orphans.insert(content, Orphan { since: self.now, removed: false });
         }
         self.report_change(content, true);
@@ -115,7 +127,7 @@ impl Engine {
 
     pub(super) fn content_gone(&mut self, content: ContentId) {
         self.keeper.orphans.remove(&content);
-        if !self.held.remove(&content) {
+        if self.held.remove(&content).is_none() {
             return;
         }
         self.me.inventory_digest = self.me.inventory_digest.wrapping_sub(content_digest(&content));
@@ -150,23 +162,28 @@ impl Engine {
 
     /// Reports everything to the proxy: on a new term, and when it asks.
     pub(super) fn report_inventory(&mut self) {
+        self.keeper.report = Some(Report { page: 0, after: None });
+        self.send_inventory();
+    }
+
+    /// The next pages of the report under way. What changes meanwhile is told as such, before or
+    /// after the page that it belongs to; both come to the same.
+    fn send_inventory(&mut self) {
         let Some(proxy) = self.me.proxy else {
+            self.keeper.report = None;
             return;
         };
-        let (term, disk) = (self.me.term, self.config.disk);
-        let contents: Vec<ContentId> = self.held.iter().copied().collect();
-        let pages = contents.len().div_ceil(INVENTORY_PAGE).max(1);
-        for page in 0..pages {
-            let from = page * INVENTORY_PAGE;
-            let to = contents.len().min(from + INVENTORY_PAGE);
-            let message = Message::Inventory {
-                term,
-                disk,
-                page: u32::try_from(page).unwrap_or(u32::MAX),
-                contents: contents[from..to].to_vec(),
-                last: page + 1 == pages,
+        for _ in 0..INVENTORY_PAGES_A_TICK {
+            let Some(Report { page, after }) = self.keeper.report else {
+                return;
             };
-            self.send(proxy, message);
+            let rest = self.held.iter_after(after.as_ref()).map(|(content, ())| *content);
+            let contents: Vec<ContentId> = rest.take(INVENTORY_PAGE).collect();
+            let last = contents.len() < INVENTORY_PAGE;
+            let after = contents.last().copied();
+            self.keeper.report = (!last).then_some(Report { page: page.saturating_add(1), after });
+            let (term, disk) = (self.me.term, self.config.disk);
+            self.send(proxy, Message::Inventory { term, disk, page, contents, last });
         }
     }
 
@@ -177,7 +194,7 @@ impl Engine {
     }
 
     /// Orders count only from the proxy of the term this node obeys.
-    fn obeys(&self, from: NodeId, term: Term) -> bool {
+    pub(super) fn obeys(&self, from: NodeId, term: Term) -> bool {
         term == self.me.term && term.proxy == from
     }
 
@@ -232,7 +249,7 @@ impl Engine {
     }
 
     pub(super) fn is_dropping(&self, content: &ContentId) -> bool {
-        self.keeper.drops.contains_key(content)
+        self.keeper.drops.contains_key(content) || self.trashing.discarding.contains(content)
     }
 
     fn is_promised(&self, content: &ContentId) -> bool {
@@ -384,6 +401,7 @@ impl Engine {
     }
 
     pub(super) fn drop_ended(&mut self, content: ContentId, dropped: bool) {
+        self.trashing.discarding.remove(&content);
         if dropped {
             self.content_gone(content);
             self.end_drop(content);
@@ -395,7 +413,7 @@ impl Engine {
     /// Notes which contents gained their first entry or lost their last.
     pub(super) fn catalog_changed(&mut self, merged: &Merged) {
         for content in &merged.contents {
-            if self.catalog.content(content).is_some() {
+            if self.catalog.names_content(content) {
                 self.keeper.orphans.remove(content);
             } else if self.held.contains(content) {
                 let orphan = Orphan { since: self.now, removed: true };
@@ -409,6 +427,7 @@ impl Engine {
 
     pub(super) fn keeper_tick(&mut self) {
         let now = self.now;
+        self.send_inventory();
         let late = self.keeper.drops.iter();
         let late: Vec<ContentId> = late
             .filter(|(_, drop)| !drop.dropping && now.since(drop.asked) >= KEEP_ASK_MS)
@@ -429,20 +448,16 @@ impl Engine {
                 self.send(proxy, Message::PullState { term, content, state: PullState::Working });
             }
         }
-        // With more than half of the room in use, what was removed goes soon.
-        let tight = self.me.free_bytes < self.me.capacity_bytes / 2;
-        let interval = if tight { ORPHANS_TIGHT_MS } else { ORPHANS_INTERVAL_MS };
         // What a removal that is not durable yet took away could come back with a restart.
-        if now.since(self.keeper.orphans_at) >= interval && self.exchange.is_saved() {
+        if now.since(self.keeper.orphans_at) >= ORPHANS_INTERVAL_MS && self.exchange.is_saved() {
             self.keeper.orphans_at = now;
             let old = self.keeper.orphans.iter().filter(|(_, orphan)| {
-                let grace = if tight && orphan.removed { ORPHANS_TIGHT_MS } else { ORPHAN_GRACE_MS };
+                let grace = if orphan.removed { REMOVED_GRACE_MS } else { ORPHAN_GRACE_MS };
                 now.since(orphan.since) >= grace
             });
             let old: Vec<ContentId> = old.map(|(content, _)| *content).take(GARBAGE_STEP_MAX).collect();
             for content in old {
-                // The store refuses while a put is using it.
-                self.effects.push_back(Effect::Drop { content, until: None });
+                self.discard(content);
             }
         }
     }

@@ -8,6 +8,7 @@
 //! | file | what it decides |
 //! |---|---|
 //! | [`event`] | the vocabulary |
+//! | `agenda` | the proxy's part: which contents it looks at next |
 //! | `announce` | what this node says of itself, which cluster it is of, who leads |
 //! | `exchange` | changes of the catalog: durable, told, and made equal |
 //! | `keeper` | a storage node's part: inventory, pulls, drops under keep-promises |
@@ -15,19 +16,24 @@
 //! | `planning` | the proxy's part: which content needs a pull or a drop |
 //! | `placing` | where a put's copies go |
 //! | `requests` | the proxy's answers to commands |
+//! | `operator` | draining a node, merging clusters, explaining a file |
 //! | `rows` | what `ls` and `status` show |
+//! | `trash` | what is removed, restored and emptied, and whose clock counts |
 
+mod agenda;
 mod announce;
 pub mod event;
 mod exchange;
 mod keeper;
 mod office;
+mod operator;
 mod placing;
 mod planning;
 mod requests;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 use crate::clock::Moment;
 use crate::discovery::membership::{Freshness, Membership};
@@ -35,11 +41,11 @@ use crate::limits::SUSPECT_AFTER_MS;
 use crate::replication::Catalog;
 use crate::replication::inventory::content_digest;
 use crate::types::{
-    ContentId, DiskId, DiskState, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
+    ContentId, ContentSet, DiskId, DiskState, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
 };
 use crate::wire::message::Message;
 use event::{Effect, Input, Note};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 
 /// What a node is, for as long as it runs.
 #[derive(Clone, Debug)]
@@ -66,6 +72,8 @@ pub struct Config {
     pub secured: bool,
     /// Version of the program.
     pub version: Box<str>,
+    /// How long removed versions are kept, in milliseconds; 0 for not at all.
+    pub keep_removed_ms: u64,
     /// Whether it met other nodes in earlier runs: then hearing nobody may just mean to be early.
     pub met_others: bool,
 }
@@ -81,6 +89,8 @@ pub struct Restored {
     pub term: Term,
     /// The cluster's uuids, at least one.
     pub lineage: Vec<Lineage>,
+    /// Whether it is being drained.
+    pub draining: bool,
 }
 
 /// The state machine of one node.
@@ -102,8 +112,9 @@ pub struct Engine {
     announcing: announce::Announcing,
     catalog: Catalog,
     exchange: exchange::Exchange,
-    held: BTreeSet<ContentId>,
+    held: ContentSet,
     keeper: keeper::Keeper,
+    trashing: trash::Trashing,
     /// Present while this node leads.
     office: Option<office::Office>,
     ticked: Moment,
@@ -134,6 +145,7 @@ impl Engine {
             http_port: 0,
             pin: config.pin,
             storage: false,
+            draining: restored.draining,
             term: restored.term,
             proxy: None,
             disk: config.disk,
@@ -149,7 +161,7 @@ impl Engine {
             wall_ms: 0,
             version: config.version.clone(),
         };
-        let held: BTreeSet<ContentId> = restored.held.into_iter().collect();
+        let held: ContentSet = restored.held.into_iter().collect();
         Engine {
             now,
             started: now,
@@ -164,6 +176,7 @@ impl Engine {
             keeper: keeper::Keeper::new(now, &restored.catalog, &held),
             catalog: restored.catalog,
             held,
+            trashing: trash::Trashing::default(),
             office: None,
             ticked: Moment::default(),
             addresses: Vec::new(),
@@ -194,6 +207,9 @@ impl Engine {
             Input::Checked { content, nonce, asker, good } => self.checked(content, nonce, asker, good),
             Input::DropEnded { content, dropped } => self.drop_ended(content, dropped),
             Input::OwnAddresses { addresses } => self.addresses = addresses,
+            Input::DrainingSaved { draining, durable } => self.draining_saved(draining, durable),
+            Input::WallClock { wall_ms } => self.wall_clock(wall_ms),
+            Input::RoomWanted { bytes } => self.room_wanted(bytes),
             Input::Usage { capacity_bytes, used_bytes, free_bytes, disk, usable } => {
                 self.usage((capacity_bytes, used_bytes, free_bytes), disk, usable);
             }
@@ -252,6 +268,7 @@ impl Engine {
         self.contact_lost();
         self.exchange_tick();
         self.keeper_tick();
+        self.trash_tick();
         self.office_tick();
     }
 
@@ -309,6 +326,7 @@ impl Engine {
             Message::KeepAsk { content, nonce } => self.keep_asked(from, content, nonce),
             Message::KeepAnswer { content, nonce, kept } => self.keep_answered(from, content, nonce, kept),
             Message::KeepRelease { content, nonce } => self.keep_released(content, nonce),
+            Message::Drain { term, draining } => self.drain_ordered(from, term, draining),
         }
     }
 

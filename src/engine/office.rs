@@ -7,6 +7,7 @@
 //! at a time.
 
 use super::Engine;
+use super::agenda::Agenda;
 use super::event::{Effect, Note};
 use super::placing::Extension;
 use super::requests::{Commit, WaitingCommit};
@@ -14,9 +15,9 @@ use crate::clock::Moment;
 use crate::discovery::membership::Freshness;
 use crate::limits::{PULL_SILENCE_MS, PULLS_PER_NODE_MAX, SAFE_MODE_MS_MAX};
 use crate::replication::inventory::Inventories;
-use crate::types::{ContentId, DiskId, InstanceId, NodeId, Pin, Term};
+use crate::types::{ContentId, ContentMap, DiskId, InstanceId, NodeId, Pin, Term};
 use crate::wire::message::{Message, PullState};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet};
 
 /// State of a proxy in its term.
 #[derive(Debug)]
@@ -35,22 +36,17 @@ pub(super) struct Office {
     pub(super) waiting_commits: Vec<WaitingCommit>,
     /// Since when a peer's own count of contents has differed from what it reported.
     mismatched: BTreeMap<NodeId, (u64, Moment)>,
-    /// Contents to be looked at, in the order in which something happened to them.
-    pub(super) dirty: Queue,
-    /// Contents down to their last copy that wait for a free slot, and all others that do.
-    pub(super) deferred: [Queue; 2],
-    /// Contents with a copy too many, while not everybody has reported.
-    pub(super) blocked: BTreeSet<ContentId>,
-    /// Contents to be looked at again later.
-    pub(super) retry: BTreeSet<(Moment, ContentId)>,
-    /// Contents that wait for another machine.
-    pub(super) stuck: BTreeSet<ContentId>,
+    /// Which contents are looked at next.
+    pub(super) agenda: Agenda,
+    /// Contents that wait for another machine, as many as are noted, and since when.
+    pub(super) short: ContentMap<Moment>,
     pub(super) pulls: BTreeMap<(ContentId, NodeId), PullJob>,
     pub(super) drops: BTreeMap<ContentId, (NodeId, Moment)>,
     /// Contents that a put brought lately, and until when none of their copies is dropped: its
     /// commit is about to count them.
-    pub(super) fresh: BTreeMap<ContentId, Moment>,
-    stuck_at: Moment,
+    pub(super) fresh: ContentMap<Moment>,
+    /// Up to where contents were looked at for balance.
+    pub(super) balanced: Option<ContentId>,
     /// Nodes that failed a pull, and until when others are preferred.
     pub(super) avoided: BTreeMap<NodeId, Moment>,
     pub(super) commits: BTreeMap<u64, Commit>,
@@ -60,6 +56,7 @@ pub(super) struct Office {
 #[derive(Debug)]
 pub(super) struct PullJob {
     pub(super) small: bool,
+    pub(super) since: Moment,
     pub(super) heard: Moment,
     /// Whether it mends a loss (and not a wish for more copies).
     pub(super) heals: bool,
@@ -73,9 +70,6 @@ const SMALL_PULLS_PER_NODE_MAX: usize = 64;
 const RETRY_MS: u64 = 2_000;
 /// A drop that has not been answered for this long is thought over, in milliseconds.
 const DROP_SILENCE_MS: u64 = 15_000;
-/// Contents that wait for another machine are looked at again this often, in milliseconds: room may
-/// have come up.
-const STUCK_MS: u64 = 15_000;
 /// Wait for the inventory of a node that has just come, before anything is healed, in milliseconds.
 const SETTLE_MS: u64 = 5_000;
 /// A name that is not known is "not found" at the latest this long after taking office, whoever is
@@ -94,30 +88,6 @@ const INVENTORY_ASK_MS: u64 = 2_000;
 /// A peer's count must differ from its report for this long before it is asked anew.
 const MISMATCH_MS: u64 = 4_000;
 
-/// Contents in order, each once.
-#[derive(Debug, Default)]
-pub(super) struct Queue {
-    pub(super) order: VecDeque<ContentId>,
-    queued: BTreeSet<ContentId>,
-}
-
-impl Queue {
-    pub(super) fn push(&mut self, content: ContentId) {
-        if self.queued.insert(content) {
-            self.order.push_back(content);
-        }
-    }
-
-    pub(super) fn pop(&mut self) -> Option<ContentId> {
-        let content = self.order.pop_front()?;
-        self.queued.remove(&content);
-        if self.order.is_empty() {
-            self.order = VecDeque::new(); // after a takeover it was as long as the catalog
-        }
-        Some(content)
-    }
-}
-
 impl Office {
     fn new(term: Term, since: Moment) -> Office {
         Office {
@@ -130,15 +100,12 @@ impl Office {
             asked: BTreeMap::new(),
             waiting_commits: Vec::new(),
             mismatched: BTreeMap::new(),
-            dirty: Queue::default(),
-            deferred: Default::default(),
-            blocked: BTreeSet::new(),
-            retry: BTreeSet::new(),
-            stuck: BTreeSet::new(),
+            agenda: Agenda::default(),
             pulls: BTreeMap::new(),
             drops: BTreeMap::new(),
-            fresh: BTreeMap::new(),
-            stuck_at: since,
+            fresh: ContentMap::default(),
+            short: ContentMap::default(),
+            balanced: None,
             avoided: BTreeMap::new(),
             commits: BTreeMap::new(),
             extensions: Vec::new(),
@@ -147,7 +114,7 @@ impl Office {
 
     /// These contents shall be looked at.
     pub(super) fn look_at(&mut self, contents: impl IntoIterator<Item = ContentId>) {
-        contents.into_iter().for_each(|content| self.dirty.push(content));
+        contents.into_iter().for_each(|content| self.agenda.look_at(content));
     }
 
     /// Whether it has heard from everybody, so that "not found" is the truth.
@@ -167,18 +134,6 @@ impl Office {
         }
     }
 
-    /// A slot may be free: the most endangered of those that wait come next.
-    fn resume_deferred(&mut self, count: usize) {
-        for queue in &mut self.deferred {
-            for _ in 0..count {
-                let Some(content) = queue.pop() else {
-                    break;
-                };
-                self.dirty.push(content);
-            }
-        }
-    }
-
     pub(super) fn drops_at(&self, node: NodeId) -> usize {
         self.drops.values().filter(|(at, _)| *at == node).count()
     }
@@ -188,7 +143,7 @@ impl Engine {
     pub(super) fn take_office(&mut self, term: Term) {
         self.leave_office();
         let mut office = Office::new(term, self.now);
-        office.look_at(self.catalog.contents().map(|(content, _)| *content));
+        office.agenda.look_at_all();
         self.office = Some(office);
     }
 
@@ -207,34 +162,29 @@ impl Engine {
             office.unsettled_until = now.plus(SETTLE_MS);
             office.synced.remove(&node);
             office.asked.remove(&node);
-            let changed = office.inventories.void(node);
-            office.look_at(changed);
+            if office.inventories.void(node) {
+                office.agenda.look_at_all();
+            }
         }
     }
 
-    /// A node came, fell silent or left: its contents, and those that wait for a machine, are
-    /// looked at again.
+    /// A node came, fell silent or left: that concerns its contents, and those that wait for a
+    /// machine.
     pub(super) fn member_changed(&mut self, node: NodeId) {
         let up = self.freshness_of(node) == Freshness::Up;
         if let Some(office) = &mut self.office {
             if !up {
                 office.synced.remove(&node); // it may change its catalog where we do not hear it
             }
-            let held: Vec<ContentId> = office.inventories.held_by(node).collect();
-            office.look_at(held);
-            let stuck = std::mem::take(&mut office.stuck);
-            office.look_at(stuck);
+            office.agenda.look_at_all();
         }
         self.requests_lose(node);
     }
 
     /// The disk of a node failed, filled up, or is as it should be again: its copies count otherwise.
-    pub(super) fn disk_changed(&mut self, node: NodeId) {
+    pub(super) fn disk_changed(&mut self) {
         if let Some(office) = &mut self.office {
-            let held: Vec<ContentId> = office.inventories.held_by(node).collect();
-            office.look_at(held);
-            let stuck = std::mem::take(&mut office.stuck);
-            office.look_at(stuck);
+            office.agenda.look_at_all();
         }
     }
 
@@ -261,7 +211,7 @@ impl Engine {
         };
         match office.inventories.page((from, instance, disk), page, contents, last) {
             Some(changed) => {
-                office.look_at(changed.iter().copied());
+                office.agenda.look_at_all();
                 self.extensions_hear(from, &changed);
             }
             None => {
@@ -285,7 +235,9 @@ impl Engine {
         };
         let brought = added.iter().filter(|content| !office.pulls.contains_key(&(**content, from)));
         let brought: Vec<ContentId> = brought.copied().collect();
-        office.fresh.extend(brought.into_iter().map(|content| (content, until)));
+        for content in brought {
+            office.fresh.insert(content, until);
+        }
         if let Some(changed) = office.inventories.change((from, instance, disk), added, removed) {
             office.look_at(changed);
         }
@@ -316,7 +268,7 @@ impl Engine {
                 }
                 if let Some(job) = office.pulls.remove(&(content, from)) {
                     office.look_at([content]);
-                    office.resume_deferred(4);
+                    office.agenda.resume(4);
                     if job.heals {
                         self.effects.push_back(Effect::Note(Note::Healed { content, node: from }));
                     }
@@ -326,8 +278,8 @@ impl Engine {
             PullState::Failed => {
                 if office.pulls.remove(&(content, from)).is_some() {
                     office.avoided.insert(from, now.plus(5 * RETRY_MS));
-                    office.retry.insert((now.plus(RETRY_MS), content));
-                    office.resume_deferred(4);
+                    office.agenda.look_at_later(now.plus(RETRY_MS), content);
+                    office.agenda.resume(4);
                 }
                 self.extension_failed(from, content);
             }
@@ -340,7 +292,7 @@ impl Engine {
             && office.drops.get(&content).is_some_and(|(node, _)| *node == from)
         {
             office.drops.remove(&content);
-            office.retry.insert((again, content));
+            office.agenda.look_at_later(again, content);
         }
     }
 
@@ -360,25 +312,16 @@ impl Engine {
             for (content, to) in silent {
                 office.pulls.remove(&(content, to));
                 office.avoided.insert(to, now.plus(5 * RETRY_MS));
-                office.dirty.push(content);
+                office.agenda.look_at(content);
             }
             let late = office.drops.iter().filter(|(_, (_, at))| now.since(*at) >= DROP_SILENCE_MS);
             let late: Vec<ContentId> = late.map(|(content, _)| *content).collect();
             for content in late {
                 office.drops.remove(&content);
-                office.dirty.push(content);
+                office.agenda.look_at(content);
             }
-            while office.retry.first().is_some_and(|(at, _)| *at <= now) {
-                if let Some((_, content)) = office.retry.pop_first() {
-                    office.dirty.push(content);
-                }
-            }
-            if now.since(office.stuck_at) >= STUCK_MS {
-                office.stuck_at = now;
-                let stuck = std::mem::take(&mut office.stuck);
-                office.look_at(stuck);
-            }
-            office.resume_deferred(16);
+            office.agenda.tick(now);
+            office.agenda.resume(16);
         }
         self.plan();
     }

@@ -10,8 +10,17 @@ use crate::discovery::membership::Freshness;
 use crate::limits::{PLAN_STEP_MAX, SAFE_MODE_MS_MAX};
 use crate::replication::Candidate;
 use crate::replication::planner::{self, Decision, Holder, HolderState, PlanInput};
-use crate::types::{ContentId, DiskState, NodeId, Pin};
+use crate::types::{ContentId, DiskState, MachineId, NodeId, Pin};
 use crate::wire::message::Message;
+use std::collections::BTreeMap;
+
+/// Contents glanced at in one step of a sweep: some milliseconds.
+const SWEEP_STEP_MAX: usize = 8_192;
+
+/// Contents looked at in one step for whether a copy should move to an emptier machine.
+const BALANCE_STEP: usize = 64;
+/// Contents of which it is noted since when they wait for a machine: people ask about a few.
+const SHORT_NOTED_MAX: usize = 4_096;
 
 impl Engine {
     /// The nodes that could take a copy.
@@ -34,7 +43,7 @@ impl Engine {
                     capacity_bytes: presence.capacity_bytes,
                     // One that failed lately comes after all others, not never.
                     transfers: u32::try_from(pulls).unwrap_or(u32::MAX) + if avoided { 1_000_000 } else { 0 },
-                    draining: false,
+                    draining: presence.draining,
                 }
             })
             .collect()
@@ -56,6 +65,7 @@ impl Engine {
                 let state = match fresh {
                     Freshness::Up if dropping == Some(node) => HolderState::Dropping,
                     Freshness::Up if presence.disk_state == DiskState::Suspect => HolderState::Failing,
+                    Freshness::Up if presence.draining => HolderState::Draining,
                     Freshness::Up => HolderState::Up,
                     Freshness::Suspect => HolderState::Suspect,
                     // One live copy left shortens the silence.
@@ -84,19 +94,115 @@ impl Engine {
         }
         let may_drop = reported && self.all_synced();
         if let Some(office) = self.office.as_mut().filter(|_| may_drop) {
-            let blocked = std::mem::take(&mut office.blocked);
-            office.look_at(blocked);
-        }
-        if self.office.as_ref().is_none_or(|office| office.dirty.order.is_empty()) {
-            return;
+            office.agenda.unblock();
         }
         let candidates = self.candidates(&[]);
-        for _ in 0..PLAN_STEP_MAX {
-            let Some(content) = self.office.as_mut().and_then(|office| office.dirty.pop()) else {
+        if self.office.as_ref().is_none_or(|office| office.agenda.is_empty()) {
+            if may_drop {
+                self.balance(&candidates);
+            }
+            return;
+        }
+        for left in (0..PLAN_STEP_MAX).rev() {
+            let Some(content) = self.office.as_mut().and_then(|office| office.agenda.next()) else {
+                self.sweep(left + 1, &candidates, may_drop);
                 return;
             };
             self.plan_one(content, &candidates, may_drop);
         }
+    }
+
+    /// With nothing to mend, goes through all contents a few at a time, and moves copies from fuller
+    /// machines to emptier ones where the difference is worth it.
+    fn balance(&mut self, candidates: &[Candidate]) {
+        let places = candidates.iter().filter(|place| place.up && place.storage);
+        let steps: Vec<u64> = places.clone().map(Candidate::free_step).collect();
+        let most = places.filter(|place| !place.draining).map(Candidate::free_step).max();
+        let least = steps.into_iter().min();
+        let uneven = most.zip(least).is_some_and(|(most, least)| most >= least + planner::UNEVEN_STEPS);
+        let Some(office) = self.office.as_ref().filter(|_| uneven) else {
+            return;
+        };
+        let mut after = office.balanced;
+        let step: Vec<(ContentId, u64, u8)> = self
+            .catalog
+            .contents_after(after.as_ref())
+            .take(BALANCE_STEP)
+            .map(|(content, refs)| (*content, refs.size, refs.wanted()))
+            .collect();
+        let ended = step.len() < BALANCE_STEP;
+        for (content, size, wanted) in step {
+            let holders = self.holders_of(&content);
+            let pulling = self.pulling(&content);
+            let input = PlanInput { content, size, wanted, holders: &holders, pulling: &pulling, candidates };
+            if let Some(Decision::Pull { to, from }) = planner::balance(&input) {
+                let now = self.now;
+                let Some(office) = self
+                    .office
+                    .as_mut()
+                    .filter(|office| office.has_slot(to, size) && !office.fresh.contains(&content))
+                else {
+                    break; // goes on here when there is a slot
+                };
+                let job = PullJob { small: size <= SMALL_BYTES, since: now, heard: now, heals: false };
+                office.pulls.insert((content, to), job);
+                let term = office.term;
+                let from = self.routes_of(from.into_iter());
+                self.send(to, Message::PullOrder { term, content, size, from });
+            }
+            after = Some(content);
+        }
+        if let Some(office) = &mut self.office {
+            let whole =
+                ended && after.is_none_or(|after| self.catalog.contents_after(Some(&after)).next().is_none());
+            office.balanced = after.filter(|_| !whole);
+        }
+    }
+
+    /// Goes on through the catalog, up to `most` contents that are not as they should be.
+    fn sweep(&mut self, most: usize, candidates: &[Candidate], may_drop: bool) {
+        let Some(sweep) = self.office.as_ref().and_then(|office| office.agenda.sweep()) else {
+            return;
+        };
+        let up: BTreeMap<NodeId, &MachineId> = self
+            .up_nodes()
+            .filter(|presence| !presence.draining && presence.disk_state != DiskState::Suspect)
+            .map(|presence| (presence.node, &presence.machine))
+            .collect();
+        let mut found = Vec::new();
+        let mut after = None;
+        for (content, refs) in self.catalog.contents_after(sweep.after.as_ref()).take(SWEEP_STEP_MAX) {
+            if !self.is_calm(content, refs.wanted(), &up) {
+                found.push(*content);
+            }
+            after = Some(*content);
+            if found.len() >= most {
+                break;
+            }
+        }
+        if let Some(office) = &mut self.office {
+            office.agenda.swept(after);
+        }
+        for content in found {
+            self.plan_one(content, candidates, may_drop);
+        }
+    }
+
+    /// Whether there is nothing to plan at a glance: all its holders are up, on as many machines as
+    /// are wanted, and none is leaving.
+    fn is_calm(&self, content: &ContentId, wanted: u8, up: &BTreeMap<NodeId, &MachineId>) -> bool {
+        let Some(office) = &self.office else {
+            return true;
+        };
+        let mut machines: Vec<Option<&MachineId>> =
+            office.inventories.holders(content).map(|node| up.get(&node).copied()).collect();
+        let holders = machines.len();
+        machines.sort_unstable();
+        machines.dedup();
+        holders == usize::from(wanted)
+            && holders == machines.len()
+            && !machines.contains(&None)
+            && !office.drops.contains_key(content)
     }
 
     /// Nodes that were ordered to pull `content` and are at it.
@@ -110,6 +216,9 @@ impl Engine {
 
     fn plan_one(&mut self, content: ContentId, candidates: &[Candidate], may_drop: bool) {
         let Some(refs) = self.catalog.content(&content) else {
+            if let Some(office) = &mut self.office {
+                office.short.remove(&content);
+            }
             return;
         };
         let (wanted, size) = (refs.wanted(), refs.size);
@@ -122,13 +231,19 @@ impl Engine {
             let Some(office) = &mut self.office else {
                 return;
             };
+            if decision != Decision::Stuck {
+                office.short.remove(&content);
+            }
             match decision {
                 Decision::Nothing => return,
                 Decision::Wait => {
                     return; // looked at again when an order ends, or a holder comes, or is given up
                 }
                 Decision::Stuck => {
-                    office.stuck.insert(content);
+                    office.agenda.wait_for_machine(now);
+                    if office.short.len() < SHORT_NOTED_MAX && !office.short.contains(&content) {
+                        office.short.insert(content, now);
+                    }
                     return;
                 }
                 Decision::Pull { to, from } => {
@@ -136,18 +251,15 @@ impl Engine {
                     let soon =
                         office.fresh.get(&content).map(|until| Moment(until.0 - FRESH_MS + UNHEARD_MS));
                     if let Some(soon) = soon.filter(|soon| now < *soon) {
-                        office.retry.insert((soon, content));
+                        office.agenda.look_at_later(soon, content);
                         return;
                     }
                     if !office.has_slot(to, size) {
-                        let queue = usize::from(from.len() > 1);
-                        if let Some(queue) = office.deferred.get_mut(queue) {
-                            queue.push(content);
-                        }
+                        office.agenda.defer(content, from.len() <= 1);
                         return;
                     }
                     let heals = holders.iter().any(|holder| holder.state == HolderState::Gone);
-                    let job = PullJob { small: size <= SMALL_BYTES, heard: now, heals };
+                    let job = PullJob { small: size <= SMALL_BYTES, since: now, heard: now, heals };
                     office.pulls.insert((content, to), job);
                     let term = office.term;
                     let from = self.routes_of(from.into_iter());
@@ -155,15 +267,15 @@ impl Engine {
                 }
                 Decision::Drop { at, keepers, wanted } => {
                     if let Some(until) = office.fresh.get(&content) {
-                        office.retry.insert((*until, content));
+                        office.agenda.look_at_later(*until, content);
                     } else if office.drops_at(at) >= DROPS_PER_NODE_MAX {
-                        office.deferred[1].push(content);
+                        office.agenda.defer(content, false);
                     } else if may_drop {
                         office.drops.insert(content, (at, now));
                         let term = office.term;
                         self.send(at, Message::DropOrder { term, content, wanted, keepers });
                     } else {
-                        office.blocked.insert(content);
+                        office.agenda.block();
                     }
                     return;
                 }

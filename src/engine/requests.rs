@@ -12,6 +12,7 @@ use super::office::Office;
 use crate::clock::Moment;
 use crate::discovery::membership::Freshness;
 use crate::limits::{COMMIT_WAIT_MS, PULL_SILENCE_MS, REPLICAS_MAX};
+use crate::replication::removed::{self, Fate};
 use crate::replication::shown;
 use crate::types::{ContentId, Dot, FileName, MachineId, NodeId, NodeRoute, Pin, Version, Wanted};
 use crate::wire::message::{Delta, ErrorCode, Message, NewFile, Reply, Request};
@@ -37,10 +38,11 @@ pub(super) struct Commit {
 }
 
 #[derive(Debug)]
-enum CommitKind {
+pub(super) enum CommitKind {
     Put { files: Vec<NewFile> },
     Replicas { name: FileName, before: u8 },
     Remove { count: u32 },
+    Restore { names: Vec<FileName> },
 }
 
 /// A commit none of whose holders has told of the content itself. It replaces nothing before one
@@ -78,8 +80,12 @@ impl Engine {
             Request::Commit { files } => self.commit(ask, files),
             Request::List { selector, after } => self.list(ask, &selector, after.as_ref()),
             Request::SetReplicas { name, replicas } => self.set_replicas(ask, &name, replicas),
-            Request::Remove { names } => self.remove(ask, &names),
+            Request::Remove { names, now } => self.remove(ask, &names, now),
+            Request::Restore { names } => self.restore(ask, &names),
             Request::Status => self.status(ask),
+            Request::Drain { node, undo } => self.drain(ask, &node, undo),
+            Request::Merge { lineage } => self.merge_clusters(ask, lineage),
+            Request::Why { name } => self.why(ask, &name),
         }
     }
 
@@ -175,6 +181,7 @@ impl Engine {
 
     fn commit_reported(&mut self, ask: AskId, files: Vec<NewFile>) {
         let mut delta = Delta::default();
+        let fate = self.fate();
         for file in &files {
             let old = shown::plain(&self.catalog, &file.name);
             let same = old.is_some_and(|old| {
@@ -194,12 +201,11 @@ impl Engine {
                 mode: file.mode & 0o7777,
                 modified_ns: file.modified_ns,
                 wanted: Wanted::new(file.replicas),
+                removed_s: 0,
             };
-            let exchange = &mut self.exchange;
-            let instance = self.config.instance;
-            let seen = self.catalog.context();
-            let mut mint = || exchange.mint(instance, seen);
-            let change = shown::delta_put_plain(&self.catalog, &file.name, version, &mut mint);
+            let change = self.with_mint(|catalog, mint| {
+                shown::delta_put_plain(catalog, &file.name, version, &[], fate, mint)
+            });
             delta.context.extend(change.context);
             delta.names.extend(change.names);
         }
@@ -212,7 +218,7 @@ impl Engine {
     }
 
     /// Makes a change durable here and there, and remembers who waits for it.
-    fn begin_commit(
+    pub(super) fn begin_commit(
         &mut self,
         ask: AskId,
         kind: CommitKind,
@@ -356,6 +362,7 @@ impl Engine {
             CommitKind::Put { files } => self.answer_put(commit.ask, &files, &commit.stored),
             CommitKind::Replicas { name, before } => self.answer_replicas(commit.ask, &name, before),
             CommitKind::Remove { count } => self.answer(commit.ask, Reply::Removed { count }),
+            CommitKind::Restore { names } => self.answer_restored(commit.ask, &names, &commit.stored),
         }
     }
 
@@ -384,7 +391,7 @@ impl Engine {
     }
 
     /// Everybody who keeps a catalog and is up, and how many of them are a majority.
-    fn catalog_keepers(&self) -> (BTreeSet<NodeId>, usize) {
+    pub(super) fn catalog_keepers(&self) -> (BTreeSet<NodeId>, usize) {
         let keepers: BTreeSet<NodeId> =
             self.up_nodes().filter(|node| node.pin != Pin::Client).map(|node| node.node).collect();
         let majority = keepers.len() / 2 + 1;
@@ -430,21 +437,13 @@ impl Engine {
         self.answer(ask, Reply::ReplicasSet { row, nodes, before, machines });
     }
 
-    fn remove(&mut self, ask: AskId, names: &[FileName]) {
-        let mut removals: Vec<(FileName, Vec<Dot>)> = Vec::new();
-        let mut seen = BTreeSet::new();
-        for name in names {
-            let Some((real, version)) = shown::resolve(&self.catalog, name) else {
-                self.fail(ask, ErrorCode::NotFound, &format!("no file `{name}`; nothing was removed"));
-                return;
-            };
-            if seen.insert(version.dot) {
-                let dots = shown::behind(&self.catalog, &real, version);
-                removals.push((real, dots));
-            }
-        }
+    fn remove(&mut self, ask: AskId, names: &[FileName], now: bool) {
+        let Some(removals) = self.removals(ask, names, now) else {
+            return;
+        };
         let count = u32::try_from(removals.len()).unwrap_or(u32::MAX);
-        let delta = self.catalog.delta_remove(&removals);
+        let fate = if now { Fate::Gone } else { self.fate() };
+        let delta = self.with_mint(|catalog, mint| removed::delta_remove(catalog, &removals, fate, mint));
         let (keepers, majority) = self.catalog_keepers();
         self.begin_commit(ask, CommitKind::Remove { count }, &delta, keepers, Vec::new(), majority);
     }

@@ -28,6 +28,7 @@ impl Engine {
             }
             Selector::Under(folder) => (folder.trim_end_matches('/').to_owned(), true),
             Selector::Prefix(prefix) => (prefix.to_string(), false),
+            Selector::Removed(prefix) => return self.list_removed(ask, prefix, after),
         };
         let candidates = self.candidates(&[]);
         let mut rows = Vec::new();
@@ -51,7 +52,7 @@ impl Engine {
         self.answer_rows(ask, rows, more);
     }
 
-    fn answer_rows(&mut self, ask: AskId, rows: Vec<Row>, more: Option<FileName>) {
+    pub(super) fn answer_rows(&mut self, ask: AskId, rows: Vec<Row>, more: Option<FileName>) {
         let mentioned: BTreeSet<NodeId> = rows.iter().flat_map(|row| row.holders.iter().copied()).collect();
         let nodes = self.routes_of(mentioned.into_iter());
         self.answer(ask, Reply::Rows { rows, nodes, more });
@@ -90,6 +91,7 @@ impl Engine {
             holders,
             state,
             dot: version.dot,
+            removed: None,
         }
     }
 
@@ -111,16 +113,12 @@ impl Engine {
     pub(super) fn status(&mut self, ask: AskId) {
         let candidates = self.candidates(&[]);
         let mut states = [0_u64; 4];
-        let (mut files, mut bytes) = (0_u64, 0_u64);
-        let mut contents = BTreeSet::new();
+        let mut files = 0_u64;
         for (_, versions) in self.catalog.names_from(None, "") {
             for version in versions {
                 files += 1;
                 let state = match &version.body {
                     Body::File { content, size } => {
-                        if contents.insert(*content) {
-                            bytes = bytes.saturating_add(*size);
-                        }
                         let wanted = version.wanted.count();
                         self.content_state(content, *size, wanted, &self.holders_of(content), &candidates)
                     }
@@ -144,14 +142,15 @@ impl Engine {
             nodes: self.node_statuses(),
             others: self.foreign.keys().copied().collect(),
             files,
-            bytes,
+            bytes: self.catalog.bytes(),
             states,
         };
         self.answer(ask, Reply::Status(Box::new(status)));
     }
 
     fn node_statuses(&self) -> Vec<NodeStatus> {
-        let state = |node: NodeId| match self.freshness_of(node) {
+        let state = |node: NodeId, draining: bool| match self.freshness_of(node) {
+            Freshness::Up if draining => NodeState::Draining,
             Freshness::Up => NodeState::Up,
             Freshness::Suspect | Freshness::Late => NodeState::Suspect,
             Freshness::Away => NodeState::Away,
@@ -167,7 +166,7 @@ impl Engine {
                     machine: presence.machine.clone(),
                     addresses: Vec::new(),
                 }),
-                state: state(presence.node),
+                state: state(presence.node, presence.draining),
             })
             .collect();
         statuses.sort_by(|a, b| a.presence.name.cmp(&b.presence.name));

@@ -6,13 +6,14 @@
 use super::addresses::Addresses;
 use super::links::Links;
 use super::quiet::Quiet;
-use super::{LINEAGE_KEY, Options, Shared};
+use super::{DRAINING_KEY, LINEAGE_KEY, Options, Shared};
 use crate::clock::{self, Moment};
 use crate::discovery::socket::DiscoverySocket;
 use crate::engine::Engine;
 use crate::engine::event::{Effect, Input, Note};
-use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT};
-use crate::store::Store;
+use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT, VERIFIES_AT_ONCE};
+use crate::store::{Store, StoreError};
+use crate::transfer::Doubts;
 use crate::transfer::connection::{Connection, Endpoint, dial_any};
 use crate::transfer::holder::HolderContext;
 use crate::transfer::pool::HolderPool;
@@ -25,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How often peers that were named or remembered, and are not heard, are dialled.
@@ -46,6 +48,8 @@ pub(super) struct Performer {
     /// Goodbye is said: a beacon now would take it back.
     leaving: bool,
     data_dir: PathBuf,
+    /// How long surplus copies stay in the trash.
+    keep_removed: Duration,
     peers: Vec<String>,
     remembered: Addresses,
     tcp: SocketAddr,
@@ -72,6 +76,7 @@ impl Performer {
             links: Links::default(),
             remembered: Addresses::load(&options.data_dir),
             data_dir: options.data_dir.clone(),
+            keep_removed: options.keep_removed,
             peers: options.peers.clone(),
             tcp,
             contacted: None,
@@ -89,13 +94,9 @@ impl Performer {
             return;
         }
         match effect {
-            Effect::Broadcast(presence) => self.broadcast(&Datagram::Beacon(Box::new(stamped(*presence)))),
+            Effect::Broadcast(presence) => self.broadcast(&Datagram::Beacon(presence)),
             Effect::Send { to, message } => {
-                let message = match *message {
-                    Message::Announce(presence) => Message::Announce(Box::new(stamped(*presence))),
-                    message => message,
-                };
-                self.links.send(to, message, engine, &self.shared.endpoint);
+                self.links.send(to, *message, engine, &self.shared.endpoint);
             }
             // One more that somebody spoke of: if there is no room now, they will speak of it again.
             Effect::Contact { address } => {
@@ -116,6 +117,14 @@ impl Performer {
                     report(&inputs, Input::TermSaved { term, durable: logged("term", result) });
                 });
                 self.shared.store.set_term(term, done);
+            }
+            Effect::SaveDraining { draining } => {
+                let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+                tokio::task::spawn_blocking(move || {
+                    let saved = store.meta_set(DRAINING_KEY, vec![u8::from(draining)]);
+                    let durable = logged("order to drain", saved);
+                    report(&inputs, Input::DrainingSaved { draining, durable });
+                });
             }
             Effect::SaveLineage { lineage } => {
                 let store = self.shared.store.clone();
@@ -148,9 +157,14 @@ impl Performer {
         if now.since(self.measured) >= USAGE_INTERVAL_MS {
             self.measured = now;
             let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+            let keep = self.keep_removed;
+            report(&inputs, Input::WallClock { wall_ms: clock::wall().0 });
             report(&inputs, Input::OwnAddresses { addresses: self.own_addresses() });
             tokio::task::spawn_blocking(move || {
                 store.tend();
+                if let Err(error) = store.expire_asides(keep) {
+                    tracing::debug!(%error, "the trash is as it was");
+                }
                 report(&inputs, usage(&store));
             });
         }
@@ -199,7 +213,7 @@ impl Performer {
         self.leaving = true;
         self.links.close();
         // The links' tasks write their last message while this one waits its turn.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     fn pull(&self, content: ContentId, size: u64, from: Vec<NodeRoute>) {
@@ -236,9 +250,8 @@ impl Performer {
     fn drop_content(&self, content: ContentId, until: Option<Moment>) {
         let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
         tokio::task::spawn_blocking(move || {
-            let late = until.is_some_and(|until| clock::now() >= until);
-            let dropped = match if late { Ok(false) } else { store.remove(&content) } {
-                Ok(dropped) => dropped || store.holds(&content).is_none(),
+            let dropped = match remove(&store, &content, until) {
+                Ok(_) => store.holds(&content).is_none(),
                 Err(error) => {
                     tracing::warn!(%content, %error, "a copy could not be removed");
                     false
@@ -251,7 +264,7 @@ impl Performer {
     /// Announces this node at addresses where somebody may not hear its broadcasts.
     fn contact(&self, addresses: Vec<SocketAddr>, engine: &Engine, dialling: Option<OwnedSemaphorePermit>) {
         let endpoint = Arc::clone(&self.shared.endpoint);
-        let presence = stamped(engine.presence().clone());
+        let presence = engine.presence().clone();
         tokio::spawn(async move {
             announce_at(&addresses, &endpoint, presence).await;
             drop(dialling);
@@ -270,7 +283,7 @@ impl Performer {
         }
         for peer in self.peers.clone() {
             let endpoint = Arc::clone(&self.shared.endpoint);
-            let presence = stamped(engine.presence().clone());
+            let presence = engine.presence().clone();
             let known = known.clone();
             tokio::spawn(async move {
                 let addresses = resolve(&peer).await;
@@ -306,6 +319,15 @@ impl Performer {
             }
             self.remembered = addresses;
         }
+    }
+}
+
+/// Removes a copy: garbage for good, one that was too many into the trash, unless it is too late.
+fn remove(store: &Store, content: &ContentId, until: Option<Moment>) -> Result<bool, StoreError> {
+    match until {
+        None => store.remove(content),
+        Some(until) if clock::now() >= until => Ok(false),
+        Some(_) => store.set_aside(content),
     }
 }
 
@@ -359,11 +381,6 @@ fn loopback_or(tcp: SocketAddr) -> std::net::IpAddr {
     if tcp.ip().is_unspecified() { std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST) } else { tcp.ip() }
 }
 
-/// The wall clock is read where a presence leaves the node: the engine has none.
-pub(super) fn stamped(presence: Presence) -> Presence {
-    Presence { wall_ms: clock::wall().0, ..presence }
-}
-
 /// What the disk can take now.
 pub(super) fn usage(store: &Store) -> Input {
     let usage = store.usage();
@@ -392,6 +409,8 @@ pub(super) fn holder_context(
         on_stored: Box::new(move |content, size| report(&stored, Input::ContentStored { content, size })),
         on_bad: Box::new(move |content| report(&bad, Input::ContentLost { content })),
         transfers: AtomicU32::new(0),
+        doubts: Doubts::default(),
+        verifies: Semaphore::new(VERIFIES_AT_ONCE),
     })
 }
 
@@ -441,6 +460,9 @@ fn tell(note: &Note) {
             "another machine uses this node's identity: its data folder was copied; remove `node.key` there"
         ),
         Note::Healed { content, node } => tracing::info!(%content, %node, "a lost copy was replaced"),
+        Note::ClockDiffers => tracing::warn!(
+            "this machine's clock is more than an hour from the others': nothing expires; set it right"
+        ),
         Note::SaveFailed => {
             tracing::error!("the disk refuses; this node acknowledges nothing until it is started again")
         }

@@ -4,7 +4,6 @@
 //! link's queue is bounded, and a member that does not take its messages loses them; every exchange
 //! of the engine is repeated or compared until it succeeds, so a lost message costs time only.
 
-use super::effects::stamped;
 use crate::engine::Engine;
 use crate::limits::{LINK_DIALS_MAX, LINK_QUEUE_MAX};
 use crate::transfer::connection::{Endpoint, dial_any};
@@ -67,7 +66,7 @@ impl Links {
         let (sender, receiver) = mpsc::channel(LINK_QUEUE_MAX);
         // A member that does not know us yet would drop what we say, and has no way to answer: so
         // each link begins with who we are. The queue is empty: there is room.
-        let who = Message::Announce(Box::new(stamped(engine.presence().clone())));
+        let who = Message::Announce(Box::new(engine.presence().clone()));
         for message in [who, first] {
             let _ = sender.try_send(message);
         }

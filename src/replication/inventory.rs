@@ -4,62 +4,9 @@
 //! present disk; whatever the holder said before a restart or a change of disk is void. It is in
 //! no catalog, so it cannot go stale: a new proxy asks anew.
 
-use crate::types::{ContentId, DiskId, InstanceId, NodeId};
+use super::holder_sets::{HolderSets, SetId, Slot};
+use crate::types::{ContentId, ContentMap, DiskId, InstanceId, NodeId};
 use std::collections::BTreeMap;
-
-/// The holders of one content, as small as can be: most have two or three.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Holders {
-    Few(u8, [u16; 7]),
-    Many(Vec<u16>),
-}
-
-impl Holders {
-    fn as_slice(&self) -> &[u16] {
-        match self {
-            Holders::Few(count, slots) => &slots[..usize::from(*count)],
-            Holders::Many(slots) => slots,
-        }
-    }
-
-    fn add(&mut self, slot: u16) -> bool {
-        if self.as_slice().contains(&slot) {
-            return false;
-        }
-        match self {
-            Holders::Few(count, slots) if usize::from(*count) < slots.len() => {
-                slots[usize::from(*count)] = slot;
-                *count += 1;
-            }
-            Holders::Few(_, slots) => {
-                let mut many = slots.to_vec();
-                many.push(slot);
-                *self = Holders::Many(many);
-            }
-            Holders::Many(slots) => slots.push(slot),
-        }
-        true
-    }
-
-    fn remove(&mut self, slot: u16) -> bool {
-        match self {
-            Holders::Few(count, slots) => {
-                let used = usize::from(*count);
-                let Some(at) = slots[..used].iter().position(|known| *known == slot) else {
-                    return false;
-                };
-                slots[at] = slots[used - 1];
-                *count -= 1;
-                true
-            }
-            Holders::Many(slots) => {
-                let before = slots.len();
-                slots.retain(|known| *known != slot);
-                slots.len() < before
-            }
-        }
-    }
-}
 
 /// What one node has reported so far.
 #[derive(Clone, Debug)]
@@ -83,13 +30,14 @@ pub fn content_digest(content: &ContentId) -> u64 {
 #[derive(Clone, Debug, Default)]
 pub struct Inventories {
     reports: Vec<Report>,
-    slots: BTreeMap<NodeId, u16>,
-    holders: BTreeMap<ContentId, Holders>,
+    slots: BTreeMap<NodeId, Slot>,
+    holders: ContentMap<SetId>,
+    sets: HolderSets,
 }
 
 impl Inventories {
-    /// Takes in a page of a full inventory. Gives the contents whose holders changed, or `None`
-    /// when a page was missed and the inventory must be asked for anew.
+    /// Takes in a page of a full inventory. Gives the contents that it adds, or `None` when a page
+    /// was missed and the inventory must be asked for anew. The first makes void what was before.
     pub fn page(
         &mut self,
         (node, instance, disk): (NodeId, InstanceId, DiskId),
@@ -97,10 +45,9 @@ impl Inventories {
         contents: &[ContentId],
         last: bool,
     ) -> Option<Vec<ContentId>> {
-        let mut changed = Vec::new();
         let slot = self.slot(node);
         if page == 0 {
-            changed = self.void(node);
+            self.void(node);
             let report = self.reports.get_mut(usize::from(slot))?;
             *report = Report { node, instance, disk, next_page: 0, complete: false, count: 0, digest: 0 };
         }
@@ -110,8 +57,7 @@ impl Inventories {
         }
         report.next_page += 1;
         report.complete = last;
-        changed.extend(contents.iter().filter(|content| self.insert(**content, slot)));
-        Some(changed)
+        Some(contents.iter().copied().filter(|content| self.insert(*content, slot)).collect())
     }
 
     /// Takes in a change. `None` when the node has not sent its full inventory in this run: what
@@ -144,24 +90,31 @@ impl Inventories {
         }
     }
 
-    /// Forgets all that `node` reported (it restarted, or its disk was replaced).
-    pub fn void(&mut self, node: NodeId) -> Vec<ContentId> {
+    /// Forgets all that `node` reported (it restarted, or its disk was replaced). Whether that was
+    /// anything.
+    pub fn void(&mut self, node: NodeId) -> bool {
         let Some(slot) = self.slots.get(&node).copied() else {
-            return Vec::new();
+            return false;
         };
-        if let Some(report) = self.reports.get_mut(usize::from(slot)) {
-            report.complete = false;
-            report.next_page = 0;
-            (report.count, report.digest) = (0, 0);
+        let Some(report) = self.reports.get_mut(usize::from(slot)) else {
+            return false;
+        };
+        let known = report.count > 0;
+        report.complete = false;
+        report.next_page = 0;
+        (report.count, report.digest) = (0, 0);
+        if known {
+            self.sets.forget(slot);
+            let sets = &mut self.sets;
+            self.holders.retain(|_, set| {
+                let held = !sets.slots(*set).is_empty();
+                if !held {
+                    sets.release(*set);
+                }
+                held
+            });
         }
-        let mut changed = Vec::new();
-        self.holders.retain(|content, holders| {
-            if holders.remove(slot) {
-                changed.push(*content);
-            }
-            !holders.as_slice().is_empty()
-        });
-        changed
+        known
     }
 
     /// Whether `node` has sent all of its inventory in run `instance`.
@@ -191,24 +144,15 @@ impl Inventories {
 
     /// Who holds `content`.
     pub fn holders(&self, content: &ContentId) -> impl Iterator<Item = NodeId> + '_ {
-        let slots = self.holders.get(content).map(Holders::as_slice).unwrap_or_default();
+        let slots = self.holders.get(content).map(|set| self.sets.slots(*set)).unwrap_or_default();
         slots.iter().filter_map(|slot| self.reports.get(usize::from(*slot)).map(|report| report.node))
     }
 
-    /// All that `node` holds.
-    pub fn held_by(&self, node: NodeId) -> impl Iterator<Item = ContentId> + '_ {
-        let slot = self.slots.get(&node).copied();
-        self.holders
-            .iter()
-            .filter(move |(_, holders)| slot.is_some_and(|slot| holders.as_slice().contains(&slot)))
-            .map(|(content, _)| *content)
-    }
-
-    fn slot(&mut self, node: NodeId) -> u16 {
+    fn slot(&mut self, node: NodeId) -> Slot {
         if let Some(slot) = self.slots.get(&node) {
             return *slot;
         }
-        let slot = u16::try_from(self.reports.len()).unwrap_or(u16::MAX);
+        let slot = Slot::try_from(self.reports.len()).unwrap_or(Slot::MAX);
         self.reports.push(Report {
             node,
             instance: InstanceId::default(),
@@ -222,34 +166,49 @@ impl Inventories {
         slot
     }
 
-    fn insert(&mut self, content: ContentId, slot: u16) -> bool {
-        let added = self.holders.entry(content).or_insert(Holders::Few(0, [0; 7])).add(slot);
-        if let Some(report) = self.reports.get_mut(usize::from(slot)).filter(|_| added) {
+    fn insert(&mut self, content: ContentId, slot: Slot) -> bool {
+        let known = self.holders.get_mut(&content);
+        let Some(set) = self.sets.with(known.as_deref().copied(), slot) else {
+            return false;
+        };
+        match known {
+            Some(known) => *known = set,
+            None => {
+                self.holders.insert(content, set);
+            }
+        }
+        if let Some(report) = self.reports.get_mut(usize::from(slot)) {
             report.count += 1;
             report.digest = report.digest.wrapping_add(content_digest(&content));
         }
-        added
+        true
     }
 
-    fn erase(&mut self, content: ContentId, slot: u16) -> bool {
-        let Some(holders) = self.holders.get_mut(&content) else {
+    fn erase(&mut self, content: ContentId, slot: Slot) -> bool {
+        let Some(known) = self.holders.get_mut(&content) else {
             return false;
         };
-        let removed = holders.remove(slot);
-        if holders.as_slice().is_empty() {
+        let Some(set) = self.sets.without(*known, slot) else {
+            return false;
+        };
+        *known = set;
+        if self.sets.slots(set).is_empty() {
+            self.sets.release(set);
             self.holders.remove(&content);
         }
-        if let Some(report) = self.reports.get_mut(usize::from(slot)).filter(|_| removed) {
+        if let Some(report) = self.reports.get_mut(usize::from(slot)) {
             report.count -= 1;
             report.digest = report.digest.wrapping_sub(content_digest(&content));
         }
-        removed
+        true
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
 
     fn content(n: u8) -> ContentId {
         ContentId([n; 32])
@@ -291,5 +250,53 @@ mod tests {
             assert_eq!(all.change(source(n), &[], &[content(1)]), Some(vec![content(1)]));
         }
         assert_eq!(all.holders(&content(1)).count(), 0);
+    }
+
+    /// What is remembered, in the simplest form there is.
+    #[derive(Default)]
+    struct Model(BTreeMap<u8, BTreeSet<u8>>);
+
+    proptest! {
+        #[test]
+        fn holders_are_what_was_reported(
+            steps in prop::collection::vec((0_u8..5, 0_u8..6, 0_u8..9), 0..200)
+        ) {
+            let (mut all, mut model) = (Inventories::default(), Model::default());
+            for (node, number, step) in steps {
+                match step {
+                    0 => {
+                        all.page(source(node), 0, &[content(number)], true);
+                        model.0.insert(node, [number].into());
+                    }
+                    1 => {
+                        prop_assert_eq!(all.void(NodeId([node; 16])), model.0.get(&node).is_some_and(|h| !h.is_empty()));
+                        if let Some(held) = model.0.get_mut(&node) {
+                            held.clear();
+                        }
+                    }
+                    _ => {
+                        let (added, removed) = ([content(number)], [content(number)]);
+                        let (added, removed) = if step < 6 { (&added[..], &[][..]) } else { (&[][..], &removed[..]) };
+                        let changed = all.change(source(node), added, removed);
+                        let expected = model.0.get_mut(&node).map(|held| {
+                            if step < 6 { held.insert(number) } else { held.remove(&number) }
+                        });
+                        prop_assert_eq!(changed.map(|changed| !changed.is_empty()), expected);
+                    }
+                }
+                for number in 0..6 {
+                    let holders: BTreeSet<NodeId> = all.holders(&content(number)).collect();
+                    let expected = model.0.iter().filter(|(_, held)| held.contains(&number));
+                    prop_assert_eq!(holders, expected.map(|(node, _)| NodeId([*node; 16])).collect());
+                }
+                for (node, held) in &model.0 {
+                    let digest = held.iter().map(|n| content_digest(&content(*n))).fold(0, u64::wrapping_add);
+                    prop_assert_eq!(all.tally(NodeId([*node; 16])), (held.len() as u64, digest));
+                }
+                let held: BTreeSet<&u8> = model.0.values().flatten().collect();
+                prop_assert_eq!(all.holders.len(), held.len());
+                prop_assert!(all.sets.len() <= held.len());
+            }
+        }
     }
 }

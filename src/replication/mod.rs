@@ -6,6 +6,8 @@
 //! | [`catalog`] | names and their versions: a CRDT in which removals need no tombstones |
 //! | `digest` | the frozen hash by which catalogs are compared |
 //! | [`shown`] | what a name stands for when it has several versions: conflict names |
+//! | [`removed`] | what goes to the trash, comes back from it, and is emptied |
+//! | `holder_sets` | which nodes hold a content, each such set kept once |
 //! | [`inventory`] | where copies are, as their holders reported |
 //! | [`placement`] | which machines get the copies of a new content |
 //! | [`planner`] | what one content needs: a pull, a drop, patience, or nothing |
@@ -16,9 +18,11 @@
 pub mod catalog;
 pub mod context;
 mod digest;
+mod holder_sets;
 pub mod inventory;
 pub mod placement;
 pub mod planner;
+pub mod removed;
 pub mod shown;
 
 pub use catalog::{Catalog, ContentRefs, LoadError, Merged, SyncError, SyncIn, SyncSlice};

@@ -18,24 +18,7 @@ use crate::wire::message::FileState;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How the node of a copy stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum HolderState {
-    /// Heard of, and stays.
-    Up,
-    /// Silent, not long enough to be replaced.
-    Suspect,
-    /// Said goodbye, not long enough ago to be replaced.
-    Away,
-    /// Silent for so long that its copies are replaced.
-    Gone,
-    /// Heard of, but its copies are to be moved elsewhere.
-    Draining,
-    /// Heard of, but its disk is suspect: it can be read from, and counts for nothing.
-    Failing,
-    /// Heard of, and ordered to drop this copy; not known yet whether it does.
-    Dropping,
-}
+pub use crate::wire::message::HolderState;
 
 /// A node that reported to hold the content.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -242,6 +225,31 @@ pub fn plan(input: &PlanInput<'_>) -> Decision {
         wanted: input.wanted,
     })
 }
+
+/// A copy that is to move to an emptier machine: nothing else is to be done for the content, and its
+/// fullest holder has less free, by [`UNEVEN_STEPS`] and also after the move. It is made there first;
+/// then one is too many, and the fullest goes.
+#[must_use]
+pub fn balance(input: &PlanInput<'_>) -> Option<Decision> {
+    if input.wanted == 0 || plan(input) != Decision::Nothing {
+        return None;
+    }
+    let copies = Copies::count(input);
+    let (_, fullest) = copies.up.iter().min_by_key(|(machine, node)| staying(input, machine, **node))?;
+    let to = copies.room(input)?;
+    let of = |node: NodeId| input.candidates.iter().find(|candidate| candidate.node == node);
+    let (full, empty) = (of(*fullest)?, of(to)?);
+    let share = |free: u64, candidate: &Candidate| {
+        u128::from(free) * 1_000_000 / u128::from(candidate.capacity_bytes.max(1))
+    };
+    let after = share(empty.free_bytes.saturating_sub(input.size), empty)
+        >= share(full.free_bytes.saturating_add(input.size), full);
+    let uneven = empty.free_step() >= full.free_step() + UNEVEN_STEPS;
+    (uneven && after).then(|| Decision::Pull { to, from: copies.sources() })
+}
+
+/// Free shares that differ by this many steps of 5 % are worth moving copies for.
+pub const UNEVEN_STEPS: u64 = 4;
 
 /// The drop of one of two copies on a machine. While a holder may come back and too few are up,
 /// a second copy on a machine is better than none.

@@ -11,6 +11,7 @@
 //! follow from the catalog alone, so all nodes show the same.
 
 use super::catalog::Catalog;
+use super::removed::{self, Fate};
 use crate::limits::{NAME_BYTES_MAX, NAME_PART_BYTES_MAX};
 use crate::types::{Body, Dot, FileName, Version, Wanted};
 use crate::wire::message::Delta;
@@ -110,6 +111,9 @@ pub fn behind(catalog: &Catalog, name: &FileName, version: &Version) -> Vec<Dot>
 /// The change by which `version` becomes what is shown under the plain `name`, in the place of
 /// what is shown there now; its `dot` is ignored and minted by `mint`, whose dots must ascend.
 ///
+/// What is replaced meets its `fate`, unless the new version has the same body: then only a date or
+/// a count has changed. The dots in `also` go too.
+///
 /// A version that stays under a conflict name may have a greater dot than the first that `mint`
 /// gives, for instances count each for itself. It is then minted anew with a lower dot than the
 /// new version's: otherwise a put would not change what a get of the same name gives.
@@ -118,31 +122,33 @@ pub fn delta_put_plain(
     catalog: &Catalog,
     name: &FileName,
     version: Version,
+    also: &[Dot],
+    fate: Fate,
     mint: &mut dyn FnMut() -> Dot,
 ) -> Delta {
-    let mut replaces = plain(catalog, name).map_or(Vec::new(), |plain| behind(catalog, name, plain));
+    let old = plain(catalog, name);
+    let gone = old.map_or(Vec::new(), |plain| behind(catalog, name, plain));
+    let fate = if old.is_some_and(|old| old.body == version.body) { Fate::Gone } else { fate };
     let mut stays: Vec<&Version> =
-        catalog.versions(name).iter().filter(|other| !replaces.contains(&other.dot)).collect();
+        catalog.versions(name).iter().filter(|other| !gone.contains(&other.dot)).collect();
+    let (mut replaces, mut versions) = removed::discard(catalog, name, &gone, fate, mint);
+    replaces.extend(also);
     let mut dot = mint();
-    let mut versions = Vec::new();
     while let Some(greater) = stays.pop_if(|other| other.dot > dot) {
         replaces.push(greater.dot);
         versions.push(Version { dot, wanted: Wanted::new(greater.wanted.count()), ..greater.clone() });
         dot = mint();
     }
     versions.push(Version { dot, ..version });
-    catalog.delta_put_all(name, versions, &replaces)
+    catalog.delta_replace(name, versions, &replaces)
 }
 
 /// The name under which the version `dot` of `name` is shown beside the plain one.
 fn conflict_name(catalog: &Catalog, name: &FileName, dot: Dot) -> FileName {
     let short = |dot: Dot| (dot.instance.0 & 0xFFFF_FFFF, dot.counter);
     let others = catalog.versions(name).iter().filter(|other| short(other.dot) == short(dot)).count();
-    let tag = if others > 1 {
-        format!("~{:016x}-{}", dot.instance.0, dot.counter)
-    } else {
-        format!("~{:08x}-{}", short(dot).0, dot.counter)
-    };
+    let tag =
+        if others > 1 { format!("~{:016x}-{}", dot.instance.0, dot.counter) } else { conflict_tag(dot) };
     let mut conflict = tagged(name, &tag);
     for attempt in 2..TRIES {
         if catalog.versions(&conflict).is_empty() && !catalog.is_folder(conflict.as_str()) {
@@ -153,8 +159,13 @@ fn conflict_name(catalog: &Catalog, name: &FileName, dot: Dot) -> FileName {
     conflict
 }
 
+/// What tells the version `dot` from others of its name.
+pub(super) fn conflict_tag(dot: Dot) -> String {
+    format!("~{:08x}-{}", dot.instance.0 & 0xFFFF_FFFF, dot.counter)
+}
+
 /// `name` with `tag` (short ASCII that starts with `~`) before its extension, shortened as needed.
-fn tagged(name: &FileName, tag: &str) -> FileName {
+pub(super) fn tagged(name: &FileName, tag: &str) -> FileName {
     let text = name.as_str();
     let base = name.base();
     let folder = &text[..text.len() - base.len()];
@@ -191,7 +202,7 @@ fn cut(text: &str, bytes: usize) -> &str {
 }
 
 /// The length of the tag `~<8 or 16 hex digits>-<number>` (and `~<number>`) that `text` starts with.
-fn tag_bytes(text: &str) -> Option<usize> {
+pub(super) fn tag_bytes(text: &str) -> Option<usize> {
     let digits = |text: &str, radix: u32| text.chars().take_while(|c| c.is_digit(radix)).count();
     let hex = digits(text.strip_prefix('~')?, 16);
     let rest = text.get(1 + hex..)?.strip_prefix('-')?;
@@ -219,7 +230,7 @@ mod tests {
     }
 
     fn version(dot: Dot, body: Body) -> Version {
-        Version { dot, body, mode: 0o644, modified_ns: 0, wanted: Wanted::new(2) }
+        Version { dot, body, mode: 0o644, modified_ns: 0, wanted: Wanted::new(2), removed_s: 0 }
     }
 
     fn file(dot: Dot) -> Version {
@@ -329,11 +340,11 @@ mod tests {
             dot(9, counter)
         };
         let new = version(dot(0, 0), Body::Symlink { target: "there".into() });
-        let delta = delta_put_plain(&both, &name("a"), new, &mut mint);
+        let delta = delta_put_plain(&both, &name("a"), new, &[], Fate::Trash(5), &mut mint);
         both.merge_delta(&delta);
         assert_eq!(both.versions(&name("a")).len(), 3);
         let plain = plain(&both, &name("a")).expect("shown");
-        assert!(plain.body == Body::Symlink { target: "there".into() } && plain.dot == dot(9, 3));
+        assert!(plain.body == Body::Symlink { target: "there".into() } && plain.dot == dot(9, 4));
     }
 
     fn part() -> impl Strategy<Value = String> {

@@ -143,6 +143,7 @@ mod tests {
             http_port: 0,
             pin: Pin::Auto,
             storage: true,
+            draining: false,
             term: Term::default(),
             proxy: None,
             disk: DiskId::default(),

@@ -6,6 +6,7 @@
 //! | `prefixes` | instance | counter up to which all its dots were seen |
 //! | `extra` | instance, counter | further dots seen |
 //! | `contents` | content | [`ContentRecord`] |
+//! | `asides` | content | [`AsideRecord`]: no copy, its bytes are kept a while in `trash/` |
 //! | `inline` | content | its bytes, if at most [`INLINE_BYTES_MAX`](crate::limits::INLINE_BYTES_MAX) |
 //! | `pages` | content, page number (u32 BE) | manifest page, if there is more than one chunk |
 //! | `roots` | content | manifest root, if there is more than one page |
@@ -24,7 +25,7 @@ use crate::limits::{CATALOG_CHECK_BYTES_MAX, DATABASE_CACHE_BYTES};
 use crate::transfer::manifest::{encode_chunk, page_hash};
 use crate::types::{ChunkHash, ChunkRef, ContentId, Dot, FileName, InstanceId, Term, Version};
 use crate::wire::message::Context;
-use crate::wire::record::{ContentRecord, decode_record};
+use crate::wire::record::{AsideRecord, ContentRecord, decode_record};
 use redb::backends::FileBackend;
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::ops::Range;
@@ -36,6 +37,7 @@ pub(super) const NAMES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("na
 pub(super) const PREFIXES: TableDefinition<u64, u64> = TableDefinition::new("prefixes");
 pub(super) const EXTRA: TableDefinition<(u64, u64), ()> = TableDefinition::new("extra");
 pub(super) const CONTENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("contents");
+pub(super) const ASIDES: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("asides");
 pub(super) const INLINE: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("inline");
 pub(super) const PAGES: TableDefinition<&[u8; 36], &[u8]> = TableDefinition::new("pages");
 pub(super) const ROOTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("roots");
@@ -44,6 +46,8 @@ pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta
 
 pub(super) const TERM: &str = "term";
 pub(super) const GENERATION: &str = "generation";
+/// Present between a clean stop and the next start.
+pub(super) const STOPPED: &str = "stopped";
 pub(super) const BLOB: &str = "blob:";
 
 /// Where a chunk lies.
@@ -54,12 +58,24 @@ pub(super) struct Location {
     pub(super) bytes: u32,
 }
 
+/// What is kept in memory of a content's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeldRow {
+    pub(super) content: ContentId,
+    pub(super) size: u64,
+    pub(super) stored_ms: u64,
+    pub(super) verified_ms: u64,
+}
+
 /// All that the database says at the start.
 #[derive(Debug)]
 pub(super) struct Rows {
     pub(super) context: Context,
     pub(super) names: Vec<(FileName, Vec<Version>)>,
-    pub(super) contents: Vec<(ContentId, ContentRecord)>,
+    /// Contents that are there, and their sizes.
+    pub(super) held: Vec<HeldRow>,
+    /// Contents that are not, and their sizes.
+    pub(super) gone: Vec<(ContentId, u64)>,
     pub(super) term: Term,
 }
 
@@ -95,6 +111,8 @@ impl Catalog {
         Tables::open(&transaction)?;
         transaction.commit().map_err(database)?;
         drop(made);
+        // What it wrote while it was closed went unsaid.
+        disk.health().check()?;
         let file = disk.open_to_write(&draft).map_err(at(&draft))?;
         file.sync().map_err(at(&draft))?;
         disk.rename(&draft, path).map_err(at(path))?;
@@ -166,9 +184,12 @@ impl Catalog {
         StoreError::CatalogDamaged { path: self.path.clone(), reason: format!("{what}: {error}").into() }
     }
 
-    /// Reads everything that is kept in memory.
-    pub(super) fn load(&self) -> Result<Rows, StoreError> {
-        let rows = || self.reading(|database| self.load_rows(database));
+    /// Reads everything that is kept in memory. `is_there` tells whether a content still is.
+    pub(super) fn load(
+        &self,
+        is_there: impl Fn(&ContentId, &ContentRecord) -> Result<bool, StoreError>,
+    ) -> Result<Rows, StoreError> {
+        let rows = || self.reading(|database| self.load_rows(database, &is_there));
         match catch_unwind(AssertUnwindSafe(rows)) {
             Ok(Err(StoreError::Database { source })) if !failed_at_the_disk(&source) => {
                 Err(self.damaged("reading", &source))
@@ -178,7 +199,11 @@ impl Catalog {
         }
     }
 
-    fn load_rows(&self, opened: &Database) -> Result<Rows, StoreError> {
+    fn load_rows(
+        &self,
+        opened: &Database,
+        is_there: impl Fn(&ContentId, &ContentRecord) -> Result<bool, StoreError>,
+    ) -> Result<Rows, StoreError> {
         let read = opened.begin_read().map_err(database)?;
         let mut names = Vec::new();
         for row in read.open_table(NAMES).map_err(database)?.iter().map_err(database)? {
@@ -189,11 +214,18 @@ impl Catalog {
                 decode_record(versions.value()).map_err(|error| self.damaged("an entry", &error))?;
             names.push((name, versions));
         }
-        let mut contents = Vec::new();
+        let (mut held, mut gone) = (Vec::new(), Vec::new());
         for row in read.open_table(CONTENTS).map_err(database)?.iter().map_err(database)? {
             let (content, record) = row.map_err(database)?;
-            let record = decode_record(record.value()).map_err(|error| self.damaged("a content", &error))?;
-            contents.push((ContentId(*content.value()), record));
+            let content = ContentId(*content.value());
+            let record: ContentRecord =
+                decode_record(record.value()).map_err(|error| self.damaged("a content", &error))?;
+            let ContentRecord { size, stored_ms, verified_ms, .. } = record;
+            if is_there(&content, &record)? {
+                held.push(HeldRow { content, size, stored_ms, verified_ms });
+            } else {
+                gone.push((content, size));
+            }
         }
         let mut context = Context::default();
         for row in read.open_table(PREFIXES).map_err(database)?.iter().map_err(database)? {
@@ -209,7 +241,7 @@ impl Catalog {
             Some(term) => decode_record(term.value()).map_err(|error| self.damaged("the term", &error))?,
             None => Term::default(),
         };
-        Ok(Rows { context, names, contents, term })
+        Ok(Rows { context, names, held, gone, term })
     }
 
     /// How often the store was opened; 0 if the folder was made and never used.
@@ -222,15 +254,18 @@ impl Catalog {
         }
     }
 
-    /// Counts the generation up and forgets contents whose files are gone, durably.
-    pub(super) fn begin_generation(&self, gone: &[ContentId]) -> Result<u64, StoreError> {
+    /// Counts the generation up and forgets contents whose files are gone, durably. Also says whether
+    /// the one before ended on purpose.
+    pub(super) fn begin_generation(&self, gone: &[ContentId]) -> Result<(u64, bool), StoreError> {
         let generation = self.generation()?.saturating_add(1);
+        let mut stopped = false;
         self.write(|tables| {
+            stopped = generation == 1 || tables.meta.remove(STOPPED).map_err(database)?.is_some();
             gone.iter().try_for_each(|content| tables.remove(content))?;
             tables.meta.insert(GENERATION, generation.to_le_bytes().as_slice()).map_err(database)?;
             Ok(())
         })?;
-        Ok(generation)
+        Ok((generation, stopped))
     }
 
     /// Applies changes in one transaction; once it returns they are durable.
@@ -252,9 +287,34 @@ impl Catalog {
         decode_record(&record).map(Some).map_err(|error| self.damaged("a content", &error))
     }
 
+    /// All contents that are kept aside.
+    pub(super) fn asides(&self) -> Result<Vec<(ContentId, AsideRecord)>, StoreError> {
+        self.reading(|opened| {
+            let read = opened.begin_read().map_err(database)?;
+            let mut asides = Vec::new();
+            for row in read.open_table(ASIDES).map_err(database)?.iter().map_err(database)? {
+                let (content, record) = row.map_err(database)?;
+                let record =
+                    decode_record(record.value()).map_err(|error| self.damaged("an aside", &error))?;
+                asides.push((ContentId(*content.value()), record));
+            }
+            Ok(asides)
+        })
+    }
+
+    /// The row of a content that is held or kept aside.
+    fn any_record(&self, content: &ContentId) -> Result<Option<ContentRecord>, StoreError> {
+        if let Some(record) = self.record(content)? {
+            return Ok(Some(record));
+        }
+        let Some(row) = self.row(ASIDES, &content.0)? else { return Ok(None) };
+        let aside = decode_record::<AsideRecord>(&row);
+        aside.map(|aside| Some(aside.record)).map_err(|error| self.damaged("an aside", &error))
+    }
+
     /// A page of a content's manifest; `None` if there is no such page.
     pub(super) fn page(&self, content: &ContentId, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(record) = self.record(content)? else { return Ok(None) };
+        let Some(record) = self.any_record(content)? else { return Ok(None) };
         if let Some(page) = single_page(&record) {
             return Ok((number == 0).then_some(page));
         }
@@ -263,7 +323,7 @@ impl Catalog {
 
     /// The root of a content's manifest.
     pub(super) fn root(&self, content: &ContentId) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(record) = self.record(content)? else { return Ok(None) };
+        let Some(record) = self.any_record(content)? else { return Ok(None) };
         if record.chunks == 0 {
             return Ok(Some(Vec::new()));
         }
@@ -285,6 +345,11 @@ impl Catalog {
             let bytes = table.get(&content.0).map_err(database)?;
             Ok(bytes.and_then(|bytes| bytes.value().get(part.clone()).map(<[u8]>::to_vec)))
         })
+    }
+
+    /// All bytes of a content that is kept in the database.
+    pub(super) fn all_inline(&self, content: &ContentId) -> Result<Option<Vec<u8>>, StoreError> {
+        self.row(INLINE, &content.0)
     }
 
     /// Where a chunk lies, if that is known.
@@ -342,7 +407,7 @@ fn open_database(disk: &Disk, path: &Path, read_only: bool, check: bool) -> Resu
         if is_no_file(&error) { damaged("it is no plain file") } else { StoreError::disk(path, error) }
     })?;
     // What a failed sync left behind in memory is not what is on the disk.
-    file.forget_cached();
+    file.forget_cached(0, 0);
     if file.len().map_err(at(path))? == 0 {
         return Err(damaged("it is empty"));
     }

@@ -10,6 +10,7 @@
 //! | `reserve` | room for the catalog on a disk that others filled |
 //! | `rebuilding` | only while a damaged catalog is being replaced |
 //! | `quarantine/` | damaged contents and catalogs, for a person to look at |
+//! | `trash/` | contents that were a copy too many, kept a while, no copies |
 //! | `disk` | [`DiskId`]; written last, so it says that the folder was in use |
 //!
 //! Invariant: a folder that was in use is never taken for a new one. Where its database, contents
@@ -90,7 +91,16 @@ impl Folder {
         self.root.join("rebuilding")
     }
 
-    fn quarantine_folder(&self) -> PathBuf {
+    pub(super) fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    /// Where a content lies that is kept aside.
+    pub(super) fn aside(&self, content: &ContentId) -> PathBuf {
+        self.trash().join(content.to_string())
+    }
+
+    pub(super) fn quarantined(&self) -> PathBuf {
         self.root.join("quarantine")
     }
 
@@ -126,10 +136,17 @@ impl Folder {
 
     /// Makes the folders of a new data folder.
     pub(super) fn make(&self) -> Result<(), StoreError> {
-        for path in [self.contents(), self.incoming(), self.quarantine_folder()] {
+        for path in [self.contents(), self.incoming(), self.quarantined()] {
             self.disk.make_folder(&path).map_err(at(&path))?;
         }
+        self.make_trash()?;
         self.disk.sync_folder(&self.root).map_err(at(&self.root))
+    }
+
+    /// Makes the folder for contents that are no copies any more, which older folders lack.
+    pub(super) fn make_trash(&self) -> Result<(), StoreError> {
+        let trash = self.trash();
+        self.disk.make_folder(&trash).map_err(at(&trash))
     }
 
     /// Moves a complete and synced file to its place under `content`, durably.
@@ -151,7 +168,7 @@ impl Folder {
     /// Puts a damaged content aside, whatever lies in its place.
     pub(super) fn quarantine(&self, content: &ContentId) -> Result<(), StoreError> {
         let path = self.content(content);
-        let folder = self.quarantine_folder();
+        let folder = self.quarantined();
         let target = folder.join(content.to_string());
         self.disk.make_folder(&folder).map_err(at(&folder))?;
         match self.disk.rename(&path, &target) {
@@ -162,7 +179,7 @@ impl Folder {
 
     /// Moves a damaged catalog aside, durably; gives where it is now.
     pub(super) fn quarantine_catalog(&self) -> Result<PathBuf, StoreError> {
-        let folder = self.quarantine_folder();
+        let folder = self.quarantined();
         self.disk.make_folder(&folder).map_err(at(&folder))?;
         let target = folder.join(format!("catalog-{}.redb", crate::clock::wall().0));
         self.disk.rename(&self.catalog(), &target).map_err(at(&target))?;
@@ -173,7 +190,7 @@ impl Folder {
 
     /// A good copy is here again: the bad one has nothing more to tell.
     pub(super) fn forget_quarantined(&self, content: &ContentId) {
-        let path = self.quarantine_folder().join(content.to_string());
+        let path = self.quarantined().join(content.to_string());
         if let Err(error) = self.disk.remove(&path) {
             tracing::debug!(%content, %error, "a damaged copy stays in quarantine");
         }
@@ -182,7 +199,7 @@ impl Folder {
     /// Removes contents that have been in quarantine for [`QUARANTINE_KEEP_MS`]; catalogs and what
     /// is not ours stay.
     pub(super) fn expire_quarantine(&self, wall_ms: u64) {
-        let folder = self.quarantine_folder();
+        let folder = self.quarantined();
         for name in self.disk.list(&folder).unwrap_or_default() {
             let is_content = name.to_str().is_some_and(|name| ContentId::parse(name).is_some());
             let path = folder.join(&name);

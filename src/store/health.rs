@@ -10,7 +10,7 @@
 //! tell what is durable, and a second sync that succeeds would be a lie. A process that is short of
 //! descriptors or memory says nothing of the disk.
 
-use super::disk::Call;
+use super::disk::{Call, is_no_file};
 use super::error::StoreError;
 use crate::types::DiskState;
 use rustix::io::Errno;
@@ -68,7 +68,10 @@ impl Health {
             self.set_full(&format!("{call:?} of {}: {error}", path.display()));
             return;
         }
-        if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists) || call.syncs() {
+        // That something is there, is not, or is no file, is for whoever asked.
+        let is_answer = matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::AlreadyExists)
+            || is_no_file(error);
+        if !is_answer || call.syncs() {
             self.set_suspect(&format!("{call:?} of {}: {error}", path.display()));
         }
     }

@@ -18,6 +18,7 @@
 //! store then refuses all writes ([`StoreError::Suspect`]). Every byte taken from this disk for a
 //! new content is hashed anew. Memory is bounded whatever the size of a content.
 
+mod aside;
 mod backend;
 mod change;
 mod database;
@@ -34,13 +35,15 @@ mod reading;
 mod rebuild;
 mod reserve;
 mod space;
+mod verify;
 mod writer;
 
 pub use error::StoreError;
 pub use incoming::{Finished, FinishedFn, Incoming};
-pub use index::Pin;
+pub use index::{HeldCopy, Pin};
 pub use rebuild::Rebuilt;
 pub use space::Usage;
+pub use verify::{Verification, Verified};
 pub use writer::Done;
 
 use crate::clock;
@@ -48,6 +51,7 @@ use crate::limits::QUARANTINE_INTERVAL_MS;
 use crate::types::{ContentId, DiskId, DiskState, FileName, Term, Version};
 use crate::wire::message::Context;
 use crate::wire::record::{CatalogWrite, ContentRecord};
+use aside::Asides;
 use bytes::Bytes;
 use change::Change;
 use database::Catalog;
@@ -84,6 +88,9 @@ pub struct Loaded {
     pub contents: Vec<(ContentId, u64)>,
     /// The highest term obeyed.
     pub term: Term,
+    /// Contents that the disk may not have kept, because the run before did not end on purpose and
+    /// they were written in its last minutes: to be verified first.
+    pub doubtful: Vec<ContentId>,
     /// How often this folder was opened, this time included; durable before it is given out.
     pub generation: u64,
 }
@@ -101,6 +108,7 @@ struct Shared {
     index: Arc<Index>,
     health: Arc<Health>,
     partials: Mutex<Partials>,
+    asides: Mutex<Asides>,
     readers: Readers,
     /// Bytes on disk of contents in the making and broken-off ones.
     incoming_bytes: Arc<AtomicU64>,
@@ -208,7 +216,7 @@ impl Store {
     /// All contents held.
     #[must_use]
     pub fn contents(&self) -> Vec<ContentId> {
-        self.inner.shared.index.list().into_iter().map(|(content, _)| content).collect()
+        self.inner.shared.index.list().into_iter().map(|copy| copy.content).collect()
     }
 
     /// How full the store is.
@@ -248,27 +256,6 @@ impl Store {
     /// When the content is not held or does not reach that far, or the disk fails.
     pub fn read(&self, content: &ContentId, offset: u64, bytes: u32) -> Result<Bytes, StoreError> {
         self.inner.shared.read(content, offset, bytes)
-    }
-
-    /// Hashes a content anew from disk. A damaged one is put aside and no longer held: `false`.
-    ///
-    /// # Errors
-    /// When it is not held, or could not be read for a reason that says nothing of the copy.
-    pub fn verify(&self, content: &ContentId) -> Result<bool, StoreError> {
-        let shared = &self.inner.shared;
-        let claim = shared.index.claim(*content);
-        let whole = shared.is_whole(content)?;
-        if whole {
-            self.inner.writer.write(Change::Verified(*content, clock::wall().0))?;
-            return Ok(true);
-        }
-        tracing::error!(%content, "the copy on this disk is damaged; it is put aside");
-        shared.index.take(content, false);
-        self.inner.writer.write(Change::Remove(*content))?;
-        shared.folder.quarantine(content)?;
-        shared.readers.forget(content);
-        drop(claim);
-        Ok(false)
     }
 
     /// Keeps a content from being removed, held or not, until the pin is dropped.

@@ -1,6 +1,6 @@
 //! Opening a data folder: refuse what is not right, load the database, compare it with the files.
 
-use super::database::Catalog;
+use super::database::{Catalog, HeldRow};
 use super::disk::{Disk, modified_ms};
 use super::error::{StoreError, at};
 use super::folder::Folder;
@@ -13,7 +13,7 @@ use super::reserve::Reserve;
 use super::writer::Writer;
 use super::{Inner, Loaded, Shared, Store, space};
 use crate::clock;
-use crate::limits::{INLINE_BYTES_MAX, ORPHAN_GRACE_MS};
+use crate::limits::{DOUBTFUL_MS, INLINE_BYTES_MAX, ORPHAN_GRACE_MS};
 use crate::types::{ContentId, DiskId};
 use crate::wire::record::ContentRecord;
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,28 +35,21 @@ pub(super) fn open(
     }
     let reserve = Reserve::new(&disk, root);
     let (catalog, disk_id) = or_with_reserve(&reserve, || open_catalog(&disk, &folder))?;
-    let rows = catalog.load()?;
-
-    let (mut held, mut gone) = (Vec::with_capacity(rows.contents.len()), Vec::new());
-    for (content, record) in rows.contents {
-        if is_there(&disk, &folder, &content, &record)? {
-            held.push((content, record.size));
-        } else {
-            tracing::warn!(%content, size = record.size, "the file is missing or cut short; it is no copy");
-            gone.push(content);
-        }
+    let rows = catalog.load(|content, record| is_there(&disk, &folder, content, record))?;
+    for (content, size) in &rows.gone {
+        tracing::warn!(%content, size, "the file is missing or cut short; it is no copy");
     }
-    let (catalog, generation) = begin(&disk, &folder, &reserve, catalog, &gone)?;
+    let gone: Vec<ContentId> = rows.gone.into_iter().map(|(content, _)| content).collect();
+    let (catalog, (generation, stopped)) = begin(&disk, &folder, &reserve, catalog, &gone)?;
     for content in &gone {
         folder.quarantine(content)?;
     }
     let index = Index::default();
-    for (content, size) in &held {
-        index.insert(*content, *size);
+    for row in &rows.held {
+        index.insert(row.content, row.size, row.verified_ms);
     }
-    if !rebuilding {
-        put_strays_aside(&disk, &folder, &index)?;
-    }
+    let doubtful = if stopped { Vec::new() } else { written_last(&rows.held) };
+    folder.make_trash()?;
     let (partials, partial_bytes) = load_partials(&disk, &folder)?;
 
     let (catalog, reserve) = (Arc::new(catalog), Arc::new(reserve));
@@ -69,6 +62,7 @@ pub(super) fn open(
         index: Arc::new(index),
         health,
         partials: Mutex::new(partials),
+        asides: Mutex::default(),
         readers: Readers::default(),
         incoming_bytes: Arc::new(AtomicU64::new(partial_bytes)),
         capacity,
@@ -78,11 +72,22 @@ pub(super) fn open(
         folder,
         disk,
     };
+    shared.load_asides(shared.catalog.asides()?)?;
+    if !rebuilding {
+        put_strays_aside(&shared.disk, &shared.folder, &shared.index)?;
+    }
     space::look(&shared);
+    shared.health.check()?;
     shared.folder.expire_quarantine(clock::wall().0);
     let store = Store { inner: Arc::new(Inner { writer, write_back, shared }) };
-    let loaded =
-        Loaded { context: rows.context, names: rows.names, contents: held, term: rows.term, generation };
+    let loaded = Loaded {
+        context: rows.context,
+        names: rows.names,
+        contents: rows.held.into_iter().map(|row| (row.content, row.size)).collect(),
+        term: rows.term,
+        doubtful,
+        generation,
+    };
     Ok((store, loaded))
 }
 
@@ -107,15 +112,15 @@ fn begin(
     reserve: &Reserve,
     catalog: Catalog,
     gone: &[ContentId],
-) -> Result<(Catalog, u64), StoreError> {
+) -> Result<(Catalog, (u64, bool)), StoreError> {
     match catalog.begin_generation(gone) {
-        Ok(generation) => Ok((catalog, generation)),
+        Ok(begun) => Ok((catalog, begun)),
         Err(StoreError::Full { .. }) => {
             reserve.release();
             drop(catalog);
             let catalog = Catalog::open(disk, &folder.catalog())?;
-            let generation = catalog.begin_generation(gone)?;
-            Ok((catalog, generation))
+            let begun = catalog.begin_generation(gone)?;
+            Ok((catalog, begun))
         }
         Err(error) => Err(error),
     }
@@ -128,6 +133,12 @@ fn exists(disk: &Disk, path: &Path) -> Result<bool, StoreError> {
         Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(false),
         Err(error) => Err(StoreError::disk(path, error)),
     }
+}
+
+/// What was written in the minutes before the last write, of a run that ended unexpectedly.
+pub(super) fn written_last(held: &[HeldRow]) -> Vec<ContentId> {
+    let last = held.iter().map(|row| row.stored_ms).max().unwrap_or(0);
+    held.iter().filter(|row| last - row.stored_ms <= DOUBTFUL_MS).map(|row| row.content).collect()
 }
 
 /// Opens the database, and makes it in a folder that was never in use.

@@ -1,10 +1,10 @@
-//! Reading contents back, and checking that they are what they were.
+//! Reading contents back.
 
 use super::Shared;
 use super::disk::{Disk, DiskFile};
 use super::error::{StoreError, at};
 use crate::limits::{CHUNK_BYTES_MAX, INLINE_BYTES_MAX, OPEN_CONTENTS_MAX};
-use crate::transfer::manifest::{check_root, chunk_hash, parse_page};
+use crate::transfer::manifest::chunk_hash;
 use crate::types::{ChunkRef, ContentId};
 use crate::wire::record::ContentRecord;
 use bytes::Bytes;
@@ -42,7 +42,10 @@ impl Readers {
 impl Shared {
     pub(super) fn record(&self, content: &ContentId) -> Result<ContentRecord, StoreError> {
         self.held(content)?;
-        self.catalog.record(content)?.ok_or(StoreError::NotHeld(*content))
+        let record = self.catalog.record(content)?.ok_or(StoreError::NotHeld(*content))?;
+        // The row follows later.
+        let verified_ms = self.index.verified_ms(content).unwrap_or(record.verified_ms);
+        Ok(ContentRecord { verified_ms, ..record })
     }
 
     pub(super) fn root(&self, content: &ContentId) -> Result<Vec<u8>, StoreError> {
@@ -87,34 +90,6 @@ impl Shared {
     ) -> Result<Bytes, StoreError> {
         let bytes = self.read(content, offset, chunk.bytes)?;
         if chunk_hash(&bytes) == chunk.hash { Ok(bytes) } else { Err(StoreError::Damaged(*content)) }
-    }
-
-    /// Whether all bytes of a content, and its manifest, are what its id says.
-    pub(super) fn is_whole(&self, content: &ContentId) -> Result<bool, StoreError> {
-        let size = self.held(content)?;
-        let Some(root) = self.catalog.root(content)? else { return Ok(false) };
-        let Ok(hashes) = check_root(*content, size, &root) else { return Ok(false) };
-        if size > INLINE_BYTES_MAX {
-            // A file that was replaced or cut must not be read through a handle to the old one.
-            self.readers.forget(content);
-        }
-        let mut offset = 0;
-        for (number, hash) in (0_u32..).zip(&hashes) {
-            let Some(page) = self.catalog.page(content, number)? else { return Ok(false) };
-            let Ok(chunks) = parse_page(hash, &page) else { return Ok(false) };
-            for chunk in chunks {
-                match self.read_chunk(content, offset, chunk) {
-                    Ok(_) => offset += u64::from(chunk.bytes),
-                    Err(error) if error.is_damage() => return Ok(false),
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        let longer = size > INLINE_BYTES_MAX && {
-            let path = self.folder.content(content);
-            self.disk.look(&path).map_err(at(&path))?.len() != size
-        };
-        Ok(offset == size && !longer)
     }
 
     fn held(&self, content: &ContentId) -> Result<u64, StoreError> {

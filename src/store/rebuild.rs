@@ -134,6 +134,6 @@ fn adopt(store: &Store, content: &ContentId, path: &Path) -> Result<u64, StoreEr
     };
     let new = NewContent { content: *content, record, inline: None, root: manifest.root, pages };
     store.inner.writer.write(Change::Content(Box::new(new)))?;
-    shared.index.insert(*content, size);
+    shared.index.insert(*content, size, now);
     Ok(size)
 }

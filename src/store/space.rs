@@ -33,12 +33,23 @@ pub(super) fn headroom(disk_bytes: u64) -> u64 {
     if disk_bytes < SMALL_DISK_BYTES { share } else { share.max(HEADROOM_BYTES) }
 }
 
+/// Of what is free on a disk of `disk_bytes`, with what makes way, the part that may be filled.
+fn usable(free_bytes: u64, disk_bytes: u64, aside_bytes: u64) -> u64 {
+    free_bytes.saturating_add(aside_bytes).saturating_sub(headroom(disk_bytes))
+}
+
 /// How full the store is. A disk that does not answer has no room.
 pub(super) fn usage(shared: &Shared) -> Usage {
+    // What is aside goes when its room is needed: it counts as free.
+    measure(shared, shared.asides().bytes())
+}
+
+/// How full the store is, if so many bytes of what lies on the disk count as free.
+fn measure(shared: &Shared, aside_bytes: u64) -> Usage {
     let (used_bytes, contents) = shared.index.used();
     let incoming = shared.incoming_bytes.load(Ordering::Relaxed);
     let on_disk = match shared.disk.room(shared.folder.root()) {
-        Ok(room) if shared.health.check_room().is_ok() => above_headroom(shared, &room),
+        Ok(room) if shared.health.check_room().is_ok() => above_headroom(shared, &room, aside_bytes),
         _ => 0,
     };
     let free_bytes = match shared.capacity {
@@ -49,11 +60,11 @@ pub(super) fn usage(shared: &Shared) -> Usage {
 }
 
 /// Bytes of the disk that contents may take.
-fn above_headroom(shared: &Shared, room: &Room) -> u64 {
+fn above_headroom(shared: &Shared, room: &Room, aside_bytes: u64) -> u64 {
     if room.free_inodes.is_some_and(|inodes| inodes < INODES_FREE_MIN) {
         return 0;
     }
-    room.free_bytes.saturating_add(shared.reserve.bytes()).saturating_sub(headroom(room.bytes))
+    usable(room.free_bytes.saturating_add(shared.reserve.bytes()), room.bytes, aside_bytes)
 }
 
 /// Looks whether the disk is full, and makes the reserve if it is not there: call it now and then.
@@ -62,7 +73,7 @@ pub(super) fn look(shared: &Shared) {
         return;
     }
     let Ok(room) = shared.disk.room(shared.folder.root()) else { return };
-    if above_headroom(shared, &room) == 0 {
+    if above_headroom(shared, &room, shared.asides().bytes()) == 0 {
         shared.health.set_full("less room is free than is kept for the catalog");
         return;
     }
@@ -79,20 +90,52 @@ pub(super) fn look(shared: &Shared) {
     }
 }
 
-/// Makes sure that `needed_bytes` more may be written; broken-off contents make way.
+/// Bytes that can be written before anything has to make way.
+fn room(shared: &Shared) -> u64 {
+    let aside = shared.asides().bytes();
+    let free_bytes = measure(shared, 0).free_bytes;
+    match shared.capacity {
+        // What is aside takes of the capacity, too, until it goes.
+        Some(capacity) => {
+            let (used_bytes, _) = shared.index.used();
+            let incoming = shared.incoming_bytes.load(Ordering::Relaxed);
+            let filled = used_bytes.saturating_add(incoming).saturating_add(aside);
+            free_bytes.min(capacity.saturating_sub(filled))
+        }
+        None => free_bytes,
+    }
+}
+
+/// Makes sure that `needed_bytes` more may be written; contents aside make way, the oldest first, and
+/// broken-off ones. What would not be enough stays.
 pub(super) fn check(shared: &Shared, needed_bytes: u64) -> Result<(), StoreError> {
     shared.health.check_room()?;
-    if usage(shared).free_bytes >= needed_bytes {
+    if room(shared) >= needed_bytes {
         return Ok(());
     }
-    shared.drop_partials();
-    let free_bytes = usage(shared).free_bytes;
+    if usage(shared).free_bytes < needed_bytes {
+        shared.drop_partials();
+    }
+    if usage(shared).free_bytes >= needed_bytes {
+        while room(shared) < needed_bytes && shared.drop_oldest_aside(u64::MAX) {}
+    }
+    let free_bytes = room(shared);
     if free_bytes >= needed_bytes { Ok(()) } else { Err(StoreError::Full { needed_bytes, free_bytes }) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_aside_counts_as_free() {
+        let (disk, headroom) = (100 << 30, headroom(100 << 30));
+        assert_eq!(usable(headroom + 5, disk, 0), 5);
+        assert_eq!(usable(headroom + 5, disk, 7), 12);
+        // Also where it lies in what is never filled otherwise.
+        assert_eq!(usable(headroom - 5, disk, 7), 2);
+        assert_eq!(usable(0, disk, 7), 0);
+    }
 
     #[test]
     fn headroom_is_a_gibibyte_or_five_percent_and_less_on_a_small_card() {

@@ -1,11 +1,13 @@
 //! The serving side of a transfer connection: parts of contents, or a place in a put chain.
 //!
-//! The first frame decides which. Invariant: what a reader asked for is answered in the order of
+//! The first frame decides which; a third kind is a command that wants copies verified. Invariant: what a reader asked for is answered in the order of
 //! its requests, and no reader makes this node hold more than a few chunks in memory: requests
 //! wait in the socket until the answers before them are on their way.
 
 use super::connection::{Connection, ConnectionError, Endpoint, FrameReader, FrameWriter};
+use super::doubts::Doubts;
 use super::hop;
+use super::verify::serve_verify;
 use crate::limits::{
     CHUNK_BYTES_MAX, FETCH_WINDOW_REQUESTS, IDLE_TIMEOUT, SERVE_BATCH_BYTES, SERVE_BYTES_TARGET,
     WORKING_INTERVAL,
@@ -18,7 +20,7 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::timeout;
 
 /// What serving needs from the node.
@@ -35,6 +37,10 @@ pub struct HolderContext {
     pub on_bad: Box<dyn Fn(ContentId) + Send + Sync>,
     /// Transfer connections being served now.
     pub transfers: AtomicU32,
+    /// What readers say of copies here.
+    pub doubts: Doubts,
+    /// Places for verifications on request, [`VERIFIES_AT_ONCE`](crate::limits::VERIFIES_AT_ONCE).
+    pub verifies: Semaphore,
 }
 
 /// Why serving a connection ended before the peer closed it.
@@ -85,9 +91,13 @@ pub async fn serve(connection: Connection, context: Arc<HolderContext>) -> Resul
             hop::serve_chain(reader, writer, onward, context).await
         }
         Some((TransferFrame::Fetch { tag, content, part }, _)) => {
-            serve_fetch(Asked { tag, content, part }, reader, writer, context).await
+            let first = Asked { tag, content, what: What::Part(part) };
+            serve_fetch(first, reader, writer, context).await
         }
-        Some(_) => Err(HolderError::Protocol { address, what: "it begins with neither a chain nor a fetch" }),
+        Some((TransferFrame::Verify { contents }, _)) => {
+            serve_verify(contents, reader, writer, context).await
+        }
+        Some(_) => Err(HolderError::Protocol { address, what: "it begins with no chain, fetch or verify" }),
         None => Ok(()),
     }
 }
@@ -104,25 +114,35 @@ pub(super) fn code_of(error: &StoreError) -> ErrorCode {
     }
 }
 
-/// A request for a part of a content.
+/// What a reader asks of a content.
+#[derive(Clone, Copy)]
+enum What {
+    Part(FetchPart),
+    /// What it was given is wrong.
+    Doubt,
+}
+
+/// A reader's request.
 #[derive(Clone, Copy)]
 struct Asked {
     tag: u32,
     content: ContentId,
-    part: FetchPart,
+    what: What,
 }
 
 impl Asked {
     /// About how many bytes the answer has.
     fn weight(&self) -> usize {
-        match self.part {
-            FetchPart::Root | FetchPart::Page(_) => super::manifest::PAGE_BYTES,
-            FetchPart::Bytes { bytes, .. } => bytes as usize,
+        match self.what {
+            What::Part(FetchPart::Root | FetchPart::Page(_)) => super::manifest::PAGE_BYTES,
+            What::Part(FetchPart::Bytes { bytes, .. }) => bytes as usize,
+            What::Doubt => 0,
         }
     }
 
     fn read(&self, context: &HolderContext) -> Result<Bytes, StoreError> {
-        let result = match self.part {
+        let What::Part(part) = self.what else { return Ok(Bytes::new()) };
+        let result = match part {
             FetchPart::Root => context.store.root(&self.content).map(Bytes::from),
             FetchPart::Page(number) => context.store.page(&self.content, number).map(Bytes::from),
             FetchPart::Bytes { bytes, .. } if bytes as usize > CHUNK_BYTES_MAX => {
@@ -160,7 +180,11 @@ async fn serve_fetch(
             request = loop {
                 match reader.read::<TransferFrame>().await {
                     Ok(Some((TransferFrame::Fetch { tag, content, part }, _))) => {
-                        break Asked { tag, content, part };
+                        break Asked { tag, content, what: What::Part(part) };
+                    }
+                    Ok(Some((TransferFrame::Doubt { tag, content }, _))) => {
+                        Doubts::raise(&context, address.ip(), content);
+                        break Asked { tag, content, what: What::Doubt };
                     }
                     Ok(Some((TransferFrame::Working, _))) => {}
                     Ok(Some(_)) => {

@@ -4,11 +4,13 @@
 //! come in (an argument, a frame, a disk), and never checked again. No noun knows its bytes on the
 //! wire: that is [`crate::wire`]'s.
 
+mod dense_map;
 mod ids;
 mod name;
 mod node;
 mod version;
 
+pub use dense_map::{ContentMap, ContentSet, DenseMap};
 pub use ids::{ChunkHash, ContentId, DiskId, InstanceId, Lineage, MachineId, NodeId};
 pub use name::{FileName, NameError};
 pub use node::{DiskState, NodeRoute, Pin, Presence, Term};

@@ -64,6 +64,8 @@ pub struct Presence {
     pub pin: Pin,
     /// Whether it can store now (has a usable disk and may).
     pub storage: bool,
+    /// Whether its copies are to be moved elsewhere.
+    pub draining: bool,
     /// The highest term it obeys.
     pub term: Term,
     /// The proxy it follows and heard within the suspect time.

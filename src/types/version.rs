@@ -71,7 +71,8 @@ impl Wanted {
     }
 }
 
-/// One version of a name.
+/// One version of a name. When it is removed or replaced, a version with a new dot and the same body
+/// takes its place in the trash; that one is never live again (to restore is to put anew).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Version {
     /// Minted for this version alone.
@@ -84,6 +85,17 @@ pub struct Version {
     pub modified_ns: i64,
     /// How many copies are wanted.
     pub wanted: Wanted,
+    /// 0 while it is live; else it is in the trash, and was removed or replaced at this time,
+    /// seconds since 1970 by the clock of the proxy that did it.
+    pub removed_s: u32,
+}
+
+impl Version {
+    /// Whether the name stands for it, and not only the trash has it.
+    #[must_use]
+    pub fn is_live(&self) -> bool {
+        self.removed_s == 0
+    }
 }
 
 /// A chunk of a content: its hash and length.

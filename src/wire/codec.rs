@@ -119,7 +119,7 @@ layout!(InstanceId newtype);
 layout!(FileName text);
 layout!(MachineId text);
 layout!(Dot { counter, instance });
-layout!(Version { dot, body, mode, modified_ns, wanted });
+layout!(Version { dot, body, mode, modified_ns, wanted, removed_s });
 layout!(ChunkRef { hash, bytes });
 layout!(Term { number, proxy });
 layout!(NodeRoute { node, name, machine, addresses });
@@ -134,6 +134,7 @@ layout!(Presence {
     http_port,
     pin,
     storage,
+    draining,
     term,
     proxy,
     disk,

@@ -183,6 +183,13 @@ pub enum Message {
         /// As in the question.
         nonce: u64,
     },
+    /// Your copies shall be moved elsewhere, or stay after all: make that durable and announce it.
+    Drain {
+        /// The ordering proxy's term.
+        term: Term,
+        /// Which of the two.
+        draining: bool,
+    },
 }
 
 /// State of a pull.
@@ -265,9 +272,33 @@ pub enum Request {
     Remove {
         /// As shown.
         names: Vec<FileName>,
+        /// Not to the trash; and what the trash has of these names goes too.
+        now: bool,
     },
     /// Machines, roles, health.
     Status,
+    /// Make removed versions live again.
+    Restore {
+        /// As listed by [`Selector::Removed`].
+        names: Vec<FileName>,
+    },
+    /// Move the copies of a node elsewhere; asked again it tells how far that is.
+    Drain {
+        /// Its display name or id.
+        node: Box<str>,
+        /// End that instead.
+        undo: bool,
+    },
+    /// Be one with this other cluster.
+    Merge {
+        /// One of its uuids.
+        lineage: Lineage,
+    },
+    /// Why is this file as it is?
+    Why {
+        /// As shown.
+        name: FileName,
+    },
 }
 
 /// Which rows.
@@ -279,6 +310,8 @@ pub enum Selector {
     Under(Box<str>),
     /// Everything whose name starts with these characters.
     Prefix(Box<str>),
+    /// Everything in the trash whose name starts with these characters.
+    Removed(Box<str>),
 }
 
 /// A file whose contents are durable.
@@ -318,7 +351,7 @@ pub enum Reply {
         /// Names of the nodes mentioned.
         nodes: Vec<NodeRoute>,
     },
-    /// To [`Request::List`].
+    /// To [`Request::List`] and [`Request::Restore`].
     Rows {
         /// The rows.
         rows: Vec<Row>,
@@ -357,6 +390,15 @@ pub enum Reply {
         /// For people.
         message: Box<str>,
     },
+    /// To [`Request::Drain`].
+    Drain(DrainState),
+    /// To [`Request::Merge`]: the uuids that are one from now on.
+    Merging {
+        /// Lowest first.
+        lineages: Vec<Lineage>,
+    },
+    /// To [`Request::Why`].
+    Why(Box<Explanation>),
 }
 
 /// Why something was not done: stable numbers on the wire, see the table in `docs/protocol.md`.
@@ -403,6 +445,111 @@ pub struct Row {
     pub state: FileState,
     /// Digest of the version, to notice a change between two looks.
     pub dot: Dot,
+    /// Of a version in the trash, when it went there.
+    pub removed: Option<Removed>,
+}
+
+/// How far the drain of a node is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct DrainState {
+    /// Which.
+    pub node: NodeId,
+    /// Its display name.
+    pub name: Box<str>,
+    /// Whether the node has said that it is being drained.
+    pub draining: bool,
+    /// Contents that would have fewer copies than there could be without it.
+    pub needed: u64,
+    /// Those of them that there is nowhere else to put.
+    pub stuck: u64,
+}
+
+/// Why a file is as it is.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Explanation {
+    /// As in `ls`.
+    pub row: Row,
+    /// All nodes mentioned.
+    pub nodes: Vec<NodeRoute>,
+    /// The greatest number of copies that any file with these bytes wants.
+    pub wanted: u8,
+    /// How many files, versions included, have these bytes.
+    pub versions: u32,
+    /// Every copy that was reported.
+    pub copies: Vec<Copy>,
+    /// What the next step waits for.
+    pub waiting: Waiting,
+    /// How long it has, in milliseconds; 0 if that is not known.
+    pub for_ms: u64,
+}
+
+/// A copy that its holder reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Copy {
+    /// The holder.
+    pub node: NodeId,
+    /// How it stands.
+    pub state: HolderState,
+    /// Since when nothing was heard of the holder, in milliseconds.
+    pub silent_ms: u64,
+}
+
+/// How the node of a copy stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum HolderState {
+    /// Heard of, and stays.
+    Up,
+    /// Silent, not long enough to be replaced.
+    Suspect,
+    /// Said goodbye, not long enough ago to be replaced.
+    Away,
+    /// Silent for so long that its copies are replaced.
+    Gone,
+    /// Heard of, but its copies are to be moved elsewhere.
+    Draining,
+    /// Heard of, and ordered to drop this copy; not known yet whether it does.
+    Dropping,
+    /// Heard of, but its disk is suspect: it can be read from, and counts for nothing.
+    Failing,
+}
+
+/// What the next step for a content waits for.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub enum Waiting {
+    /// There is none: it is as it should be.
+    Nothing,
+    /// A copy is being made.
+    Pull {
+        /// Where.
+        to: Vec<NodeId>,
+    },
+    /// A copy too many is being dropped.
+    Drop {
+        /// Where.
+        at: NodeId,
+    },
+    /// A holder that is silent or away may come back.
+    Return,
+    /// A machine with room that has no copy yet.
+    Machine,
+    /// A machine that has a copy.
+    Source,
+    /// The proxy is new: these have not told it what they hold or know.
+    Unheard {
+        /// Who.
+        nodes: Vec<NodeId>,
+    },
+    /// Others come first.
+    Turn,
+}
+
+/// How a version came to be in the trash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct Removed {
+    /// When it was removed or replaced, seconds since 1970.
+    pub at_s: u32,
+    /// Whether another version of its name was removed later.
+    pub earlier: bool,
 }
 
 /// How a file stands.

@@ -72,6 +72,11 @@ impl Process {
         Process { child, ended: None, what: what.to_owned(), started, stdout, stderr }
     }
 
+    /// Its id.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// What it wrote to standard output so far.
     pub fn stdout(&self) -> Vec<u8> {
         fs::read(&self.stdout).unwrap_or_default()

@@ -105,6 +105,7 @@ impl Insider {
             http_port: 0,
             pin: Pin::Client,
             storage: false,
+            draining: false,
             term: Term::default(),
             proxy: None,
             disk: DiskId::default(),

@@ -19,7 +19,8 @@ fn a_get_does_not_write_through_a_link_of_the_catalog() {
     let link = |text: &str, counter, target: &str| {
         let dot = Dot { instance: InstanceId(99), counter };
         let body = Body::Symlink { target: target.into() };
-        let version = Version { dot, body, mode: 0o777, modified_ns: 0, wanted: Wanted::new(1) };
+        let version =
+            Version { dot, body, mode: 0o777, modified_ns: 0, wanted: Wanted::new(1), removed_s: 0 };
         (FileName::parse(text).expect("a name"), vec![version])
     };
     attack(async {

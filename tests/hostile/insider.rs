@@ -20,7 +20,7 @@ fn name(text: &str) -> FileName {
 
 fn version(dot: Dot, replicas: u8) -> Version {
     let body = Body::File { content: ContentId([7; 32]), size: 7 };
-    Version { dot, body, mode: 0o644, modified_ns: 0, wanted: Wanted::new(replicas) }
+    Version { dot, body, mode: 0o644, modified_ns: 0, wanted: Wanted::new(replicas), removed_s: 0 }
 }
 
 fn delta(context: Vec<Dot>, names: Vec<(FileName, Vec<Version>)>) -> Message {
@@ -490,7 +490,7 @@ fn large_and_odd_requests_are_answered() {
             let gone =
                 names.into_iter().filter(|name| !name.as_str().starts_with("good")).collect::<Vec<_>>();
             if !gone.is_empty() {
-                requests.push(Request::Remove { names: gone });
+                requests.push(Request::Remove { names: gone, now: false });
             }
         }
         requests.push(Request::Commit { files: vec![] });

@@ -11,11 +11,12 @@ use thorp::types::{
 };
 use thorp::wire::datagram::Datagram;
 use thorp::wire::message::{
-    ClusterStatus, Context, Delta, ErrorCode, FileState, Hello, Message, NewFile, NodeState, NodeStatus,
-    PullState, Purpose, Reply, Request, Row, Selector,
+    ClusterStatus, Context, Copy, Delta, DrainState, ErrorCode, Explanation, FileState, Hello, HolderState,
+    Message, NewFile, NodeState, NodeStatus, PullState, Purpose, Removed, Reply, Request, Row, Selector,
+    Waiting,
 };
 use thorp::wire::record::ContentRecord;
-use thorp::wire::transfer::{ContentEnd, FetchPart, TransferFrame};
+use thorp::wire::transfer::{ContentEnd, CopyState, FetchPart, TransferFrame};
 
 /// Numbers near the borders of the varint's lengths are as likely as all others.
 fn number() -> impl Strategy<Value = u64> {
@@ -119,8 +120,16 @@ fn wanted() -> impl Strategy<Value = Wanted> {
 }
 
 pub fn version() -> impl Strategy<Value = Version> {
-    (dot(), body(), any::<u16>(), any::<i64>(), wanted())
-        .prop_map(|(dot, body, mode, modified_ns, wanted)| Version { dot, body, mode, modified_ns, wanted })
+    (dot(), body(), any::<u16>(), any::<i64>(), wanted(), any::<u32>()).prop_map(
+        |(dot, body, mode, modified_ns, wanted, removed_s)| Version {
+            dot,
+            body,
+            mode,
+            modified_ns,
+            wanted,
+            removed_s,
+        },
+    )
 }
 
 fn entries() -> impl Strategy<Value = Vec<(FileName, Vec<Version>)>> {
@@ -151,6 +160,7 @@ pub fn presence() -> impl Strategy<Value = Presence> {
         http_port: who.7,
         pin: role.0,
         storage: role.1,
+        draining: !role.1,
         term: role.2,
         proxy: role.3,
         disk: role.4,
@@ -262,6 +272,7 @@ pub fn message() -> impl Strategy<Value = Message> {
             kept
         }),
         (content(), number()).prop_map(|(content, nonce)| Message::KeepRelease { content, nonce }),
+        (term(), any::<bool>()).prop_map(|(term, draining)| Message::Drain { term, draining }),
     ]
 }
 
@@ -270,6 +281,7 @@ fn selector() -> impl Strategy<Value = Selector> {
         name().prop_map(Selector::Name),
         text().prop_map(Selector::Under),
         text().prop_map(Selector::Prefix),
+        text().prop_map(Selector::Removed),
     ]
 }
 
@@ -303,8 +315,12 @@ pub fn request() -> impl Strategy<Value = Request> {
         vec(new_file(), 0..3).prop_map(|files| Request::Commit { files }),
         (selector(), option::of(name())).prop_map(|(selector, after)| Request::List { selector, after }),
         (name(), any::<u8>()).prop_map(|(name, replicas)| Request::SetReplicas { name, replicas }),
-        names().prop_map(|names| Request::Remove { names }),
+        (names(), any::<bool>()).prop_map(|(names, now)| Request::Remove { names, now }),
         Just(Request::Status),
+        names().prop_map(|names| Request::Restore { names }),
+        (text(), any::<bool>()).prop_map(|(node, undo)| Request::Drain { node, undo }),
+        any::<[u8; 16]>().prop_map(|lineage| Request::Merge { lineage: Lineage(lineage) }),
+        name().prop_map(|name| Request::Why { name }),
     ]
 }
 
@@ -328,8 +344,10 @@ fn node_state() -> impl Strategy<Value = NodeState> {
 }
 
 fn row() -> impl Strategy<Value = Row> {
-    (name(), body(), any::<u16>(), any::<i64>(), any::<u8>(), nodes(), file_state(), dot()).prop_map(
-        |(name, body, mode, modified_ns, wanted, holders, state, dot)| Row {
+    let removed = option::of((any::<u32>(), any::<bool>()));
+    let removed = removed.prop_map(|some| some.map(|(at_s, earlier)| Removed { at_s, earlier }));
+    (name(), body(), any::<u16>(), any::<i64>(), any::<u8>(), nodes(), file_state(), dot(), removed).prop_map(
+        |(name, body, mode, modified_ns, wanted, holders, state, dot, removed)| Row {
             name,
             body,
             mode,
@@ -338,6 +356,51 @@ fn row() -> impl Strategy<Value = Row> {
             holders,
             state,
             dot,
+            removed,
+        },
+    )
+}
+
+fn holder_state() -> impl Strategy<Value = HolderState> {
+    prop::sample::select(vec![
+        HolderState::Up,
+        HolderState::Suspect,
+        HolderState::Away,
+        HolderState::Gone,
+        HolderState::Draining,
+        HolderState::Dropping,
+        HolderState::Failing,
+    ])
+}
+
+fn waiting() -> impl Strategy<Value = Waiting> {
+    prop_oneof![
+        Just(Waiting::Nothing),
+        nodes().prop_map(|to| Waiting::Pull { to }),
+        node().prop_map(|at| Waiting::Drop { at }),
+        Just(Waiting::Return),
+        Just(Waiting::Machine),
+        Just(Waiting::Source),
+        nodes().prop_map(|nodes| Waiting::Unheard { nodes }),
+        Just(Waiting::Turn),
+    ]
+}
+
+fn explanation() -> impl Strategy<Value = Explanation> {
+    let copy = (node(), holder_state(), number()).prop_map(|(node, state, silent_ms)| Copy {
+        node,
+        state,
+        silent_ms,
+    });
+    (row(), routes(), any::<u8>(), small(), vec(copy, 0..3), waiting(), number()).prop_map(
+        |(row, nodes, wanted, versions, copies, waiting, for_ms)| Explanation {
+            row,
+            nodes,
+            wanted,
+            versions,
+            copies,
+            waiting,
+            for_ms,
         },
     )
 }
@@ -394,6 +457,17 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         status().prop_map(|status| Reply::Status(Box::new(status))),
         option::of(route()).prop_map(|proxy| Reply::NotProxy { proxy }),
         (error_code(), text()).prop_map(|(code, message)| Reply::Failed { code, message }),
+        (node(), text(), any::<bool>(), number(), number()).prop_map(
+            |(node, name, draining, needed, stuck)| Reply::Drain(DrainState {
+                node,
+                name,
+                draining,
+                needed,
+                stuck
+            })
+        ),
+        lineage().prop_map(|lineages| Reply::Merging { lineages }),
+        explanation().prop_map(|explanation| Reply::Why(Box::new(explanation))),
     ]
 }
 
@@ -410,6 +484,15 @@ fn fetch_part() -> impl Strategy<Value = FetchPart> {
         Just(FetchPart::Root),
         small().prop_map(FetchPart::Page),
         (number(), small()).prop_map(|(offset, bytes)| FetchPart::Bytes { offset, bytes }),
+    ]
+}
+
+fn copy_state() -> impl Strategy<Value = CopyState> {
+    prop_oneof![
+        Just(CopyState::Whole),
+        Just(CopyState::Bad),
+        Just(CopyState::Missing),
+        Just(CopyState::Unreadable),
     ]
 }
 
@@ -438,6 +521,9 @@ pub fn transfer_frame() -> impl Strategy<Value = TransferFrame> {
         small().prop_map(|tag| TransferFrame::Data { tag }),
         (small(), text()).prop_map(|(tag, message)| TransferFrame::Missing { tag, message }),
         small().prop_map(|content_no| TransferFrame::Abandon { content_no }),
+        (small(), content()).prop_map(|(tag, content)| TransferFrame::Doubt { tag, content }),
+        vec(content(), 0..4).prop_map(|contents| TransferFrame::Verify { contents }),
+        (content(), copy_state()).prop_map(|(content, state)| TransferFrame::Verified { content, state }),
     ]
 }
 

@@ -7,11 +7,12 @@ use thorp::types::{
 };
 use thorp::wire::datagram::Datagram;
 use thorp::wire::message::{
-    ClusterStatus, Context, Delta, ErrorCode, FileState, Hello, Message, NewFile, NodeState, NodeStatus,
-    PullState, Purpose, Reply, Request, Row, Selector,
+    ClusterStatus, Context, Copy, Delta, DrainState, ErrorCode, Explanation, FileState, Hello, HolderState,
+    Message, NewFile, NodeState, NodeStatus, PullState, Purpose, Removed, Reply, Request, Row, Selector,
+    Waiting,
 };
 use thorp::wire::record::ContentRecord;
-use thorp::wire::transfer::{ContentEnd, FetchPart, TransferFrame};
+use thorp::wire::transfer::{ContentEnd, CopyState, FetchPart, TransferFrame};
 use thorp::wire::{Encode, encode};
 
 /// A value and the bytes of its parts.
@@ -97,6 +98,7 @@ pub fn presence_sample() -> Sample<Presence> {
         http_port: 0,
         pin: Pin::Auto,
         storage: true,
+        draining: false,
         term: TERM,
         proxy: Some(A),
         disk: DISK,
@@ -134,6 +136,7 @@ pub fn version_sample() -> Sample<Version> {
         mode: 0o644,
         modified_ns: 1_700_000_000_000_000_000,
         wanted: Wanted::new(2),
+        removed_s: 0,
     })
 }
 
@@ -145,6 +148,7 @@ pub fn version_changed_sample() -> Sample<Version> {
         mode: 0o777,
         modified_ns: -1,
         wanted: Wanted { initial: 2, later: Some(Box::new(vec![(LATER, 3)])) },
+        removed_s: 0,
     })
 }
 
@@ -166,6 +170,7 @@ pub fn row_sample() -> Sample<Row> {
         holders: vec![A, B],
         state: FileState::Ok,
         dot: DOT,
+        removed: Some(Removed { at_s: 1_750_000_000, earlier: true }),
     })
 }
 
@@ -230,6 +235,22 @@ pub fn status_sample() -> Sample<ClusterStatus> {
     })
 }
 
+pub fn drain_sample() -> Sample<DrainState> {
+    sample!(DrainState { node: B, name: Box::<str>::from("cellar"), draining: true, needed: 7, stuck: 0 })
+}
+
+pub fn explanation_sample() -> Sample<Explanation> {
+    sample!(Explanation {
+        row: row_sample().value,
+        nodes: vec![route_b()],
+        wanted: 2,
+        versions: 1,
+        copies: vec![Copy { node: B, state: HolderState::Suspect, silent_ms: 4_000 }],
+        waiting: Waiting::Pull { to: vec![C] },
+        for_ms: 1_000,
+    })
+}
+
 /// The datagrams, the parts being those of the body.
 pub fn datagrams() -> Vec<Sample<Datagram>> {
     let beacon = presence_sample();
@@ -279,6 +300,7 @@ pub fn messages() -> Vec<Sample<Message>> {
         sample!(Message::KeepAsk { content: X, nonce: 0x0102_0304_0506_0708 }),
         sample!(Message::KeepAnswer { content: X, nonce: 0x0102_0304_0506_0708, kept: true }),
         sample!(Message::KeepRelease { content: X, nonce: 0x0102_0304_0506_0708 }),
+        sample!(Message::Drain { term: TERM, draining: true }),
     ]
 }
 
@@ -295,8 +317,12 @@ pub fn requests() -> Vec<Sample<Request>> {
         sample!(Request::Commit { files: vec![new_file_sample().value] }),
         sample!(Request::List { selector: Selector::Under("photos".into()), after: Some(photo()) }),
         sample!(Request::SetReplicas { name: photo(), replicas: 3 }),
-        sample!(Request::Remove { names: vec![photo()] }),
+        sample!(Request::Remove { names: vec![photo()], now: false }),
         sample!(Request::Status {}),
+        sample!(Request::Restore { names: vec![photo()] }),
+        sample!(Request::Drain { node: Box::<str>::from("attic"), undo: false }),
+        sample!(Request::Merge { lineage: CLUSTER }),
+        sample!(Request::Why { name: photo() }),
     ]
 }
 
@@ -316,6 +342,9 @@ pub fn replies() -> Vec<Sample<Reply>> {
         around("Status", status_sample(), |status| Reply::Status(Box::new(status))),
         sample!(Reply::NotProxy { proxy: Some(route_b()) }),
         sample!(Reply::Failed { code: ErrorCode::NotFound, message: Box::<str>::from("no file `a`") }),
+        around("Drain", drain_sample(), Reply::Drain),
+        sample!(Reply::Merging { lineages: vec![CLUSTER] }),
+        around("Why", explanation_sample(), |explanation| Reply::Why(Box::new(explanation))),
     ]
 }
 
@@ -342,6 +371,9 @@ pub fn transfer_frames() -> Vec<Sample<TransferFrame>> {
         sample!(TransferFrame::Data { tag: 7 }),
         sample!(TransferFrame::Missing { tag: 7, message: Box::<str>::from("not held here") }),
         sample!(TransferFrame::Abandon { content_no: 0 }),
+        sample!(TransferFrame::Doubt { tag: 7, content: X }),
+        sample!(TransferFrame::Verify { contents: vec![X] }),
+        sample!(TransferFrame::Verified { content: X, state: CopyState::Bad }),
     ]
 }
 
@@ -367,5 +399,6 @@ pub fn selectors() -> Vec<Sample<Selector>> {
         Sample::new("Name", Selector::Name(photo()), text("photos/sea.jpg")),
         Sample::new("Under", Selector::Under("photos".into()), text("photos")),
         Sample::new("Prefix", Selector::Prefix("photos/s".into()), text("photos/s")),
+        Sample::new("Removed", Selector::Removed("photos/".into()), text("photos/")),
     ]
 }

@@ -8,12 +8,13 @@ use crate::examples::{self, kebab};
 use crate::samples;
 use std::collections::BTreeMap;
 use thorp::limits;
-use thorp::types::{Body, DiskState, Pin};
+use thorp::types::{Body, DiskState, NodeId, Pin};
 use thorp::wire::datagram::{Datagram, Tags, encode_datagram};
 use thorp::wire::message::{
-    ErrorCode, FileState, Message, NodeState, PullState, Purpose, Reply, Request, Selector,
+    ErrorCode, FileState, HolderState, Message, NodeState, PullState, Purpose, Reply, Request, Selector,
+    Waiting,
 };
-use thorp::wire::transfer::{FetchPart, TransferFrame};
+use thorp::wire::transfer::{CopyState, FetchPart, TransferFrame};
 use thorp::wire::{Encode, encode};
 
 /// What the variants of an enum are called, in order, and what a value's one is called.
@@ -85,15 +86,38 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         KeepAsk,
         KeepAnswer,
         KeepRelease,
+        Drain,
     })
     .check_examples("Message", "message", samples::messages());
-    variants!(Request { PutOpen, Extend, Commit, List, SetReplicas, Remove, Status }).check_examples(
-        "Request",
-        "request",
-        samples::requests(),
-    );
-    variants!(Reply { PutPlan, Extended, Committed, Rows, ReplicasSet, Removed, Status, NotProxy, Failed })
-        .check_examples("Reply", "reply", samples::replies());
+    variants!(Request {
+        PutOpen,
+        Extend,
+        Commit,
+        List,
+        SetReplicas,
+        Remove,
+        Status,
+        Restore,
+        Drain,
+        Merge,
+        Why,
+    })
+    .check_examples("Request", "request", samples::requests());
+    variants!(Reply {
+        PutPlan,
+        Extended,
+        Committed,
+        Rows,
+        ReplicasSet,
+        Removed,
+        Status,
+        NotProxy,
+        Failed,
+        Drain,
+        Merging,
+        Why,
+    })
+    .check_examples("Reply", "reply", samples::replies());
     variants!(TransferFrame {
         ChainOpen,
         ChainReady,
@@ -107,6 +131,9 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Data,
         Missing,
         Abandon,
+        Doubt,
+        Verify,
+        Verified,
     })
     .check_examples("TransferFrame", "transfer", samples::transfer_frames());
 }
@@ -114,7 +141,11 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
 #[test]
 fn every_part_of_a_frame_has_its_tag_and_its_example() {
     variants!(Body { File, Symlink, Folder }).check_examples("Body", "body", samples::bodies());
-    variants!(Selector { Name, Under, Prefix }).check_examples("Selector", "selector", samples::selectors());
+    variants!(Selector { Name, Under, Prefix, Removed }).check_examples(
+        "Selector",
+        "selector",
+        samples::selectors(),
+    );
     variants!(FetchPart { Root, Page, Bytes }).check_examples(
         "FetchPart",
         "fetch-part",
@@ -180,6 +211,11 @@ fn every_plain_enum_has_its_tags() {
         [DiskState::Ok, DiskState::Full, DiskState::Suspect],
         first_byte,
     );
+    variants!(CopyState { Whole, Bad, Missing, Unreadable }).check(
+        "CopyState",
+        [CopyState::Whole, CopyState::Bad, CopyState::Missing, CopyState::Unreadable],
+        first_byte,
+    );
     variants!(PullState { Working, Done, Failed }).check(
         "PullState",
         [PullState::Working, PullState::Done, PullState::Failed],
@@ -188,6 +224,34 @@ fn every_plain_enum_has_its_tags() {
     variants!(FileState { Ok, Healing, Degraded, Lost }).check(
         "FileState",
         [FileState::Ok, FileState::Healing, FileState::Degraded, FileState::Lost],
+        first_byte,
+    );
+    variants!(HolderState { Up, Suspect, Away, Gone, Draining, Dropping, Failing }).check(
+        "HolderState",
+        [
+            HolderState::Up,
+            HolderState::Suspect,
+            HolderState::Away,
+            HolderState::Gone,
+            HolderState::Draining,
+            HolderState::Dropping,
+            HolderState::Failing,
+        ],
+        first_byte,
+    );
+    let nobody: Vec<NodeId> = Vec::new();
+    variants!(Waiting { Nothing, Pull, Drop, Return, Machine, Source, Unheard, Turn }).check(
+        "Waiting",
+        [
+            Waiting::Nothing,
+            Waiting::Pull { to: nobody.clone() },
+            Waiting::Drop { at: NodeId([0; 16]) },
+            Waiting::Return,
+            Waiting::Machine,
+            Waiting::Source,
+            Waiting::Unheard { nodes: nobody },
+            Waiting::Turn,
+        ],
         first_byte,
     );
     variants!(NodeState { Up, Suspect, Away, Down, Draining }).check(
@@ -249,6 +313,9 @@ fn the_limits_of_the_document_are_those_of_the_program() {
         ("HELLO_BYTES_MAX", size(limits::HELLO_BYTES_MAX)),
         ("PUT_OUTSTANDING_MAX", size(limits::PUT_OUTSTANDING_MAX)),
         ("FETCH_WHOLE_BYTES", limits::FETCH_WHOLE_BYTES),
+        ("VERIFY_CONTENTS_MAX", size(limits::VERIFY_CONTENTS_MAX)),
+        ("DOUBTS_PER_ADDRESS_MAX", u64::from(limits::DOUBTS_PER_ADDRESS_MAX)),
+        ("DOUBTS_WINDOW_MS", limits::DOUBTS_WINDOW_MS),
     ]);
     let rows = Document::read().table("limits");
     let written: BTreeMap<&str, u64> = rows

@@ -95,6 +95,18 @@ Examples:
   thorp ls
   thorp ls photos/ -l
   thorp ls --json | jq '.[] | select(.state != \"ok\")'";
+pub(super) const VERIFY_EXAMPLES: &str = "\
+Every machine that holds a copy reads all of it from its disk and hashes it. A bad copy is set aside
+there and made anew from a good one; the command waits for that, while copies are being made, or as
+long as `--timeout`. Nodes do the same by themselves every 7 days (`thorp up --scrub-every`).
+
+Exit codes: 0 all are good or were mended; 5 some are not mended yet; 1 a file has no good copy left,
+or a machine did not answer.
+
+Examples:
+  thorp verify                                everything
+  thorp verify photos/ report.pdf
+  thorp verify --json | jq '.bad'";
 pub(super) const REPLICAS_EXAMPLES: &str = "\
 Without N it shows how many copies are wanted and where they are. More than there are machines is
 accepted: the rest follow when machines join. To remove a file, see `thorp rm`.
@@ -103,9 +115,37 @@ Examples:
   thorp replicas report.pdf
   thorp replicas report.pdf 3 --wait";
 pub(super) const RM_EXAMPLES: &str = "\
+What is removed or replaced is kept for 7 days (`keep_removed`) while there is room for it.
+
 Examples:
   thorp rm report.pdf
-  thorp rm -r photos                          everything under photos/";
+  thorp rm -r photos                          everything under photos/
+  thorp rm --now secret.txt                   for good, older versions too";
+pub(super) const WHY_EXAMPLES: &str = "\
+Example:
+  thorp why report.pdf";
+pub(super) const DRAIN_EXAMPLES: &str = "\
+Each file that has a copy there gets one elsewhere first. Waits until that is done; exit code 5 if
+some files have nowhere else to go. The machine remembers it over a restart.
+
+Examples:
+  thorp drain attic
+  thorp drain attic --undo";
+pub(super) const MERGE_EXAMPLES: &str = "\
+Two open clusters that both have files stay apart when they meet, until somebody says otherwise.
+Afterwards both have all files; names that both had show both versions.
+
+Example:
+  thorp merge 0f1e2d3c4b5a69788796a5b4c3d2e1f0     the id is in `thorp status`";
+pub(super) const RESTORE_EXAMPLES: &str = "\
+If there is a file of that name, it goes to the trash in exchange. Earlier versions have names of
+their own in `thorp ls --removed`; each comes back under its plain name.
+
+Examples:
+  thorp ls --removed
+  thorp restore report.pdf
+  thorp restore photos/                       everything that was removed under photos/
+  thorp restore report~1f2e3d4c-17.pdf        an earlier version of report.pdf";
 pub(super) const HASH_EXAMPLES: &str = "\
 The id is the one that `thorp ls -l` shows: equal ids, equal bytes.
 

@@ -14,11 +14,11 @@ use crate::cli::failure::Failure;
 use crate::cli::names::{NamePattern, parse_folder, parse_name, parse_pattern};
 use crate::cli::units::{parse_duration, parse_size};
 use crate::config::{
-    Given, Http, Peer, ROLES, check_replicas, parse_address, parse_http, parse_label, parse_machine,
-    parse_peer, parse_port, parse_role,
+    Given, Http, Peer, ROLES, ScrubEvery, check_replicas, parse_address, parse_http, parse_label,
+    parse_machine, parse_peer, parse_port, parse_role, parse_scrub_every,
 };
 use crate::limits::{DEMO_NODES_MAX, DEMO_NODES_MIN, NAME_BYTES_MAX, REPLICAS_MAX};
-use crate::types::{FileName, MachineId, Pin};
+use crate::types::{FileName, Lineage, MachineId, Pin};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::IpAddr;
@@ -115,15 +115,30 @@ pub enum Command {
     /// Get files back
     #[command(after_help = help::GET_EXAMPLES)]
     Get(GetArguments),
+    /// Have every copy read and hashed anew, and the bad ones mended
+    #[command(after_help = help::VERIFY_EXAMPLES)]
+    Verify(VerifyArguments),
     /// List what is stored, in how many copies, and where
     #[command(after_help = help::LS_EXAMPLES)]
     Ls(LsArguments),
     /// Show or set how many copies a file has
     #[command(after_help = help::REPLICAS_EXAMPLES)]
     Replicas(ReplicasArguments),
-    /// Remove files
+    /// Remove files, to the trash
     #[command(after_help = help::RM_EXAMPLES)]
     Rm(RmArguments),
+    /// Explain where a file's copies are and what the next step waits for
+    #[command(after_help = help::WHY_EXAMPLES)]
+    Why(WhyArguments),
+    /// Move a machine's copies elsewhere, so that it may be switched off
+    #[command(after_help = help::DRAIN_EXAMPLES)]
+    Drain(DrainArguments),
+    /// Make this cluster and another one in sight one
+    #[command(after_help = help::MERGE_EXAMPLES)]
+    Merge(MergeArguments),
+    /// Bring removed and replaced files back
+    #[command(after_help = help::RESTORE_EXAMPLES)]
+    Restore(RestoreArguments),
     /// Print the content id of local files, to compare with `ls`
     #[command(after_help = help::HASH_EXAMPLES)]
     Hash(HashArguments),
@@ -171,6 +186,19 @@ pub struct UpArguments {
     /// that are whole, and get the rest from the other machines
     #[arg(long)]
     pub rebuild: bool,
+    /// Hash every copy anew at least this often, trickling, to find what the disk has lost; `off`:
+    /// only when `thorp verify` asks [default: 7d]
+    #[arg(long, value_name = "DURATION|off", env = "THORP_SCRUB_EVERY", hide_env_values = true,
+          value_parser = parse_scrub, allow_hyphen_values = true)]
+    pub scrub_every: Option<ScrubEvery>,
+    /// Keep what is removed or replaced this long, while there is room; `0s`: not at all [default: 7d]
+    #[arg(long, value_name = "DURATION", env = "THORP_KEEP_REMOVED", hide_env_values = true,
+          value_parser = parse_duration, allow_hyphen_values = true)]
+    pub keep_removed: Option<Duration>,
+}
+
+fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
+    parse_scrub_every(text, parse_duration)
 }
 
 /// `thorp status`.
@@ -263,6 +291,9 @@ pub struct LsArguments {
     /// Also content ids, times, and who holds the copies
     #[arg(short, long, env = "THORP_LONG", hide_env_values = true, value_parser = parse_flag)]
     pub long: bool,
+    /// What is in the trash instead, and when it was removed
+    #[arg(long, env = "THORP_REMOVED", hide_env_values = true, value_parser = parse_flag)]
+    pub removed: bool,
 }
 
 /// `thorp replicas`.
@@ -291,6 +322,52 @@ pub struct RmArguments {
     /// Also everything under a name
     #[arg(short, long, env = "THORP_RECURSIVE", hide_env_values = true, value_parser = parse_flag)]
     pub recursive: bool,
+    /// Not to the trash: at once and for good, with what the trash has of these names
+    #[arg(long, env = "THORP_NOW", hide_env_values = true, value_parser = parse_flag)]
+    pub now: bool,
+}
+
+/// `thorp why`.
+#[derive(Args, Clone, Debug)]
+pub struct WhyArguments {
+    /// A name as `ls` shows it
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: FileName,
+}
+
+/// `thorp drain`.
+#[derive(Args, Clone, Debug)]
+pub struct DrainArguments {
+    /// The machine's name or id, as `status` shows them
+    #[arg(value_name = "NODE", value_parser = parse_label)]
+    pub node: Box<str>,
+    /// It stays after all
+    #[arg(long, env = "THORP_UNDO", hide_env_values = true, value_parser = parse_flag)]
+    pub undo: bool,
+}
+
+/// `thorp merge`.
+#[derive(Args, Clone, Debug)]
+pub struct MergeArguments {
+    /// The other cluster's id, as `status` shows it
+    #[arg(value_name = "ID", value_parser = parse_cluster)]
+    pub cluster: Lineage,
+}
+
+/// `thorp restore`.
+#[derive(Args, Clone, Debug)]
+pub struct RestoreArguments {
+    /// Names as `ls --removed` shows them; with `/` at its end, everything under it
+    #[arg(required = true, value_name = "NAME", value_parser = parse_pattern)]
+    pub names: Vec<NamePattern>,
+}
+
+/// `thorp verify`.
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArguments {
+    /// Names as `ls` shows them; with `/` at its end, everything under it [default: everything]
+    #[arg(value_name = "NAME", value_parser = parse_pattern)]
+    pub names: Vec<NamePattern>,
 }
 
 /// `thorp hash`.
@@ -299,6 +376,11 @@ pub struct HashArguments {
     /// Files, and folders for every file below them; `-` is standard input
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
+}
+
+fn parse_cluster(text: &str) -> Result<Lineage, String> {
+    Lineage::parse(text)
+        .ok_or_else(|| "a cluster's id has 32 hexadecimal digits; `thorp status` shows it".to_owned())
 }
 
 fn parse_replicas_to_put(text: &str) -> Result<u8, String> {
@@ -346,6 +428,8 @@ impl Arguments {
                 capacity_bytes: up.capacity,
                 machine: up.machine.clone(),
                 heal_after: up.heal_after,
+                scrub_every: up.scrub_every,
+                keep_removed: up.keep_removed,
                 http: up.http,
                 ..given
             },

@@ -3,11 +3,12 @@
 use crate::cli::Context;
 use crate::cli::arguments::LsArguments;
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::json::{FileRow, NodeNames};
+use crate::cli::json::{FileRow, NodeNames, RemovedRow};
 use crate::cli::printer::{Printer, Style};
 use crate::cli::session::{failure_of, with_session};
 use crate::cli::table::{Align, Table};
 use crate::cli::units::format_bytes;
+use crate::client::Session;
 use crate::client::get::Listed;
 use crate::types::Body;
 use crate::wire::message::Selector;
@@ -19,6 +20,9 @@ use crate::wire::message::Selector;
 pub fn run(context: &Context, arguments: &LsArguments) -> Result<Outcome, Failure> {
     with_session(context, async |mut session| {
         let prefix = arguments.prefix.clone().unwrap_or_default();
+        if arguments.removed {
+            return removed(context, &mut session, prefix).await;
+        }
         let listed = session.list(&Selector::Prefix(prefix)).await.map_err(failure_of)?;
         let rows: Vec<FileRow> = listed.iter().map(row).collect();
         context.printer.result(&rows, |printer| {
@@ -33,6 +37,33 @@ pub fn run(context: &Context, arguments: &LsArguments) -> Result<Outcome, Failur
         });
         Ok(Outcome::Done)
     })
+}
+
+/// Lists what is in the trash.
+async fn removed(context: &Context, session: &mut Session, prefix: Box<str>) -> Result<Outcome, Failure> {
+    let listed = session.list(&Selector::Removed(prefix)).await.map_err(failure_of)?;
+    let rows: Vec<RemovedRow> =
+        listed.iter().map(|listed| RemovedRow::new(&listed.row, &NodeNames::new(&listed.holders))).collect();
+    context.printer.result(&rows, |printer| {
+        if rows.is_empty() {
+            context.printer.note("nothing is in the trash under such a name");
+            return;
+        }
+        let mut table = Table::new(&[
+            ("size", Align::Right),
+            ("copies", Align::Right),
+            ("removed", Align::Left),
+            ("name", Align::Left),
+        ]);
+        for row in &rows {
+            let style = (row.file.state == "lost").then_some(Style::Bad);
+            let name = printer.name(&row.file.name).into_owned();
+            let copies = row.file.replicas.to_string();
+            table.row(vec![format_bytes(row.file.bytes), copies, row.removed.clone(), name], style);
+        }
+        printer.table(&table);
+    });
+    Ok(Outcome::Done)
 }
 
 /// The row of a listed file.

@@ -5,13 +5,18 @@
 
 pub mod completions;
 pub mod demo;
+pub mod drain;
 pub mod get;
 pub mod hash;
 pub mod key;
 pub mod ls;
 pub mod man;
+pub mod merge;
 pub mod put;
 pub mod replicas;
+pub mod restore;
 pub mod rm;
 pub mod status;
 pub mod up;
+pub mod verify;
+pub mod why;

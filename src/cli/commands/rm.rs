@@ -20,11 +20,12 @@ pub fn run(context: &Context, arguments: &RmArguments) -> Result<Outcome, Failur
     with_session(context, async |mut session| {
         let mut names = BTreeSet::new();
         for pattern in &arguments.names {
-            names.extend(meant(&mut session, pattern, arguments.recursive).await?);
+            names.extend(meant(&mut session, pattern, arguments).await?);
         }
         let names: Vec<FileName> = names.into_iter().collect();
         for batch in names.chunks(PUT_BATCH_FILES) {
-            session.ask(&Request::Remove { names: batch.to_vec() }).await.map_err(failure_of)?;
+            let request = Request::Remove { names: batch.to_vec(), now: arguments.now };
+            session.ask(&request).await.map_err(failure_of)?;
         }
         let document = RemoveDocument { removed: names.iter().map(ToString::to_string).collect() };
         context.printer.result(&document, |printer| match document.removed.as_slice() {
@@ -39,7 +40,7 @@ pub fn run(context: &Context, arguments: &RmArguments) -> Result<Outcome, Failur
 async fn meant(
     session: &mut Session,
     pattern: &NamePattern,
-    recursive: bool,
+    arguments: &RmArguments,
 ) -> Result<Vec<FileName>, Failure> {
     let single = session.list(&Selector::Name(pattern.name().clone())).await;
     let is_file = matches!(pattern, NamePattern::File(_));
@@ -49,6 +50,7 @@ async fn meant(
         Err(ClientError::Refused { code: crate::wire::message::ErrorCode::NotFound, .. }) => Vec::new(),
         Err(error) => return Err(failure_of(error)),
     };
+    let recursive = arguments.recursive;
     if !names.is_empty() && !recursive {
         return Ok(names);
     }
@@ -60,9 +62,24 @@ async fn meant(
             .hint("`-r` removes everything under it"));
     }
     names.extend(below.into_iter().map(|listed| listed.row.name));
+    if arguments.now {
+        names.extend(in_trash(session, pattern, recursive).await?);
+    }
     if names.is_empty() {
         return Err(Failure::not_found(format!("no file `{pattern}`; nothing was removed"))
             .hint("`thorp ls` shows what is there"));
     }
     Ok(names)
+}
+
+/// What the trash alone has: the name itself, and with `recursive` what lies under it.
+async fn in_trash(
+    session: &mut Session,
+    pattern: &NamePattern,
+    recursive: bool,
+) -> Result<Vec<FileName>, Failure> {
+    let prefix = pattern.name().as_str();
+    let listed = session.list(&Selector::Removed(prefix.into())).await.map_err(failure_of)?;
+    let meant = |name: &FileName| name == pattern.name() || (recursive && name.is_under(prefix));
+    Ok(listed.into_iter().map(|listed| listed.row.name).filter(meant).collect())
 }

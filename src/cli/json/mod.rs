@@ -5,7 +5,9 @@
 
 use crate::cli::units::format_rfc3339_seconds;
 use crate::types::{DiskState, NodeId, NodeRoute};
-use crate::wire::message::{ClusterStatus, FileState, NodeState, NodeStatus, Row};
+use crate::wire::message::{
+    ClusterStatus, Explanation, FileState, HolderState, NodeState, NodeStatus, Row, Waiting,
+};
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -260,6 +262,121 @@ impl FileRow {
     }
 }
 
+/// A row of `thorp ls --removed`: as of `ls`, with the copies that are left.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RemovedRow {
+    /// As in `ls`; `state` is `ok` while a live machine has the bytes, else `lost`.
+    #[serde(flatten)]
+    pub file: FileRow,
+    /// When it was removed or replaced.
+    pub removed: String,
+}
+
+impl RemovedRow {
+    /// A row as the proxy gave it.
+    #[must_use]
+    pub fn new(row: &Row, names: &NodeNames) -> RemovedRow {
+        let at_s = row.removed.map_or(0, |removed| removed.at_s);
+        let removed = format_rfc3339_seconds(i64::from(at_s) * 1_000_000_000);
+        RemovedRow { file: FileRow::new(row, names), removed }
+    }
+}
+
+/// `thorp drain`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct DrainDocument {
+    /// Which machine.
+    pub node: String,
+    /// Whether it is being drained.
+    pub draining: bool,
+    /// Contents that still need it.
+    pub needed: u64,
+    /// Those of them that there is nowhere else to put.
+    pub stuck: u64,
+}
+
+/// `thorp merge`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct MergeDocument {
+    /// The ids of the clusters that are one.
+    pub merged: Vec<String>,
+}
+
+/// `thorp why`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WhyDocument {
+    /// As in `ls`.
+    #[serde(flatten)]
+    pub file: FileRow,
+    /// The greatest number of copies that any file with these bytes wants.
+    pub wanted: u8,
+    /// How many files have these bytes.
+    pub versions: u32,
+    /// Every copy that was reported.
+    pub copies: Vec<WhyCopy>,
+    /// `nothing`, `pull`, `drop`, `return`, `machine`, `source`, `unheard` or `turn`.
+    pub waiting: &'static str,
+    /// The machines that this is about.
+    #[serde(rename = "waiting_nodes")]
+    pub nodes: Vec<String>,
+    /// For how long; 0 if that is not known.
+    pub for_seconds: f64,
+}
+
+/// A copy, in `why`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct WhyCopy {
+    /// On which machine.
+    pub node: String,
+    /// `up`, `suspect`, `away`, `gone`, `draining` or `dropping`.
+    pub state: &'static str,
+    /// Since when nothing was heard of the machine.
+    pub silent_seconds: f64,
+}
+
+impl WhyDocument {
+    /// As the proxy explained it.
+    #[must_use]
+    pub fn new(explanation: &Explanation, names: &NodeNames) -> WhyDocument {
+        let (waiting, nodes) = match &explanation.waiting {
+            Waiting::Nothing => ("nothing", Vec::new()),
+            Waiting::Pull { to } => ("pull", to.clone()),
+            Waiting::Drop { at } => ("drop", vec![*at]),
+            Waiting::Return => ("return", Vec::new()),
+            Waiting::Machine => ("machine", Vec::new()),
+            Waiting::Source => ("source", Vec::new()),
+            Waiting::Unheard { nodes } => ("unheard", nodes.clone()),
+            Waiting::Turn => ("turn", Vec::new()),
+        };
+        let copies = explanation.copies.iter().map(|copy| WhyCopy {
+            node: names.of(copy.node),
+            state: match copy.state {
+                HolderState::Up => "up",
+                HolderState::Suspect => "suspect",
+                HolderState::Away => "away",
+                HolderState::Gone => "gone",
+                HolderState::Draining => "draining",
+                HolderState::Dropping => "dropping",
+                HolderState::Failing => "failing",
+            },
+            silent_seconds: seconds(copy.silent_ms),
+        });
+        WhyDocument {
+            file: FileRow::new(&explanation.row, names),
+            wanted: explanation.wanted,
+            versions: explanation.versions,
+            copies: copies.collect(),
+            waiting,
+            nodes: nodes.into_iter().map(|node| names.of(node)).collect(),
+            for_seconds: seconds(explanation.for_ms),
+        }
+    }
+}
+
+fn seconds(ms: u64) -> f64 {
+    std::time::Duration::from_millis(ms).as_secs_f64()
+}
+
 /// `thorp put`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct PutDocument {
@@ -328,6 +445,41 @@ pub struct GetSource {
 pub struct RemoveDocument {
     /// The names that were removed.
     pub removed: Vec<String>,
+}
+
+/// `thorp verify`. A copy is a name and a machine that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifyDocument {
+    /// Copies that were read and hashed anew.
+    pub checked: u64,
+    /// Those that were bad, and were set aside.
+    pub bad: Vec<BadCopyPart>,
+    /// Of the bad ones, those whose file has all its copies again.
+    pub mended: u64,
+    /// Copies that could not be read now.
+    pub unchecked: Vec<UncheckedPart>,
+    /// Names of files without any good copy on a machine that is up.
+    pub lost: Vec<String>,
+}
+
+/// A copy, in `verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BadCopyPart {
+    /// Of which file.
+    pub name: String,
+    /// Display name of the node.
+    pub node: String,
+}
+
+/// A copy that was not read, in `verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UncheckedPart {
+    /// Of which file.
+    pub name: String,
+    /// Display name of the node.
+    pub node: String,
+    /// Why.
+    pub why: String,
 }
 
 /// A row of `thorp hash`.

@@ -26,6 +26,7 @@ fn presence(number: u8) -> Presence {
         http_port: 0,
         pin: Pin::Auto,
         storage: true,
+        draining: false,
         term: Term::default(),
         proxy: None,
         disk: DiskId([0; 16]),
@@ -86,6 +87,7 @@ fn a_row_has_the_promised_keys_and_names_its_holders() {
         holders: vec![NodeId([1; 16]), NodeId([2; 16])],
         state: FileState::Degraded,
         dot: Dot::default(),
+        removed: None,
     };
     let content = "03".repeat(32);
     assert_eq!(
@@ -137,6 +139,20 @@ fn put_and_get_have_the_promised_keys() {
         concat!(
             r#"{"files":[{"name":"a","path":"./a","bytes":1,"content":"c","from":[{"node":"n","bytes":1}]}],"#,
             r#""seconds":2.0}"#,
+        )
+    );
+}
+
+#[test]
+fn verify_has_the_promised_keys() {
+    let copy = BadCopyPart { name: "a".into(), node: "n".into() };
+    let unchecked = vec![UncheckedPart { name: "b".into(), node: "m".into(), why: "gone".into() }];
+    let verify = VerifyDocument { checked: 5, bad: vec![copy], mended: 1, unchecked, lost: vec!["c".into()] };
+    assert_eq!(
+        serde_json::to_string(&verify).expect("encoded"),
+        concat!(
+            r#"{"checked":5,"bad":[{"name":"a","node":"n"}],"mended":1,"#,
+            r#""unchecked":[{"name":"b","node":"m","why":"gone"}],"lost":["c"]}"#,
         )
     );
 }

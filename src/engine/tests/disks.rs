@@ -89,7 +89,8 @@ fn a_disk_put_back_to_an_earlier_state_revives_nothing_and_mints_no_dot_twice() 
     cluster.run(5_000);
     let leader = cluster.leader().expect("a leader");
     let image = cluster.hosts[leader].disk.clone();
-    assert!(matches!(cluster.ask(&Request::Remove { names: vec![name("removed")] }), Reply::Removed { .. }));
+    let remove = Request::Remove { names: vec![name("removed")], now: true };
+    assert!(matches!(cluster.ask(&remove), Reply::Removed { .. }));
     cluster.put("since", 3, 3);
     cluster.run(5_000);
     let mut dots = vec![cluster.row("since").expect("listed").dot, cluster.row("stays").expect("listed").dot];

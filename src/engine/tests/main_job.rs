@@ -106,7 +106,10 @@ fn removed_stays_removed_for_a_node_that_was_away() {
     let away = (0..4).find(|at| Some(*at) != cluster.leader()).expect("a follower");
     cluster.kill(away);
     cluster.run(1_000);
-    assert!(matches!(cluster.ask(&Request::Remove { names: vec![name("a")] }), Reply::Removed { count: 1 }));
+    assert!(matches!(
+        cluster.ask(&Request::Remove { names: vec![name("a")], now: false }),
+        Reply::Removed { count: 1 }
+    ));
     cluster.run(100_000);
     cluster.start(away);
     cluster.run(10_000);

@@ -14,6 +14,7 @@ use crate::wire::{decode, encode};
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
+mod care;
 mod disks;
 mod faults;
 mod main_job;
@@ -27,6 +28,7 @@ struct Disk {
     term: Term,
     lineage: Vec<Lineage>,
     generation: u64,
+    draining: bool,
 }
 
 struct Host {
@@ -107,6 +109,7 @@ impl Cluster {
             tcp_port: 7667,
             pin: host.pin,
             heal_after_ms: 20_000,
+            keep_removed_ms: 60_000,
             secured: false,
             version: "test".into(),
             met_others: true,
@@ -118,9 +121,11 @@ impl Cluster {
             held: host.disk.held.iter().copied().collect(),
             term: host.disk.term,
             lineage: host.disk.lineage.clone(),
+            draining: host.disk.draining,
         };
         host.inputs.clear();
         host.engine = Some(Engine::new(self.now, config, restored));
+        host.inputs.push(Input::WallClock { wall_ms: 1_000_000_000_000 + self.now.0 });
         let usage = Input::Usage {
             capacity_bytes: 1 << 40,
             used_bytes: 0,
@@ -235,6 +240,10 @@ impl Cluster {
                 }
                 self.hosts[at].disk.term = term;
                 self.deliver(at, Input::TermSaved { term, durable: true });
+            }
+            Effect::SaveDraining { draining } => {
+                self.hosts[at].disk.draining = draining;
+                self.deliver(at, Input::DrainingSaved { draining, durable: true });
             }
             Effect::SaveLineage { lineage } => self.hosts[at].disk.lineage = lineage,
             Effect::Answer { ask, reply } => {

@@ -19,37 +19,16 @@ impl Catalog {
     /// are left out: nobody replaces what they have not seen.
     #[must_use]
     pub fn delta_put(&self, name: &FileName, version: Version, replaces: &[Dot]) -> Delta {
-        self.delta_put_all(name, vec![version], replaces)
+        self.delta_replace(name, vec![version], replaces)
     }
 
-    /// As [`Catalog::delta_put`], with several new versions of the name.
-    pub(in crate::replication) fn delta_put_all(
-        &self,
-        name: &FileName,
-        mut versions: Vec<Version>,
-        replaces: &[Dot],
-    ) -> Delta {
+    /// As [`Catalog::delta_put`], with any number of new versions of the name, live or removed.
+    #[must_use]
+    pub fn delta_replace(&self, name: &FileName, mut versions: Vec<Version>, replaces: &[Dot]) -> Delta {
         normalise(&mut versions);
         let mut context = self.dots_seen(name, replaces);
         context.extend(versions.iter().flat_map(dots_of));
         Delta { context: context.into_iter().collect(), names: vec![(name.clone(), versions)] }
-    }
-
-    /// The change that removes these versions of these names. Dots that are not of live versions
-    /// of their name here are left out. A page of names at a time fits a frame.
-    #[must_use]
-    pub fn delta_remove(&self, names_and_dots: &[(FileName, Vec<Dot>)]) -> Delta {
-        let mut delta = Delta::default();
-        let mut context = BTreeSet::new();
-        for (name, dots) in names_and_dots {
-            let seen = self.dots_seen(name, dots);
-            if !seen.is_empty() {
-                context.extend(seen);
-                delta.names.push((name.clone(), Vec::new()));
-            }
-        }
-        delta.context = context.into_iter().collect();
-        delta
     }
 
     /// The change that sets the wanted count of the version `version_dot` of `name`, in the place
@@ -71,9 +50,10 @@ impl Catalog {
         Some(Delta { context: context.into_iter().collect(), names: vec![(name.clone(), vec![version])] })
     }
 
-    /// Of `dots` those of live versions of `name`, with the dots of their settings.
+    /// Of `dots` those of versions of `name`, with the dots of their settings.
     fn dots_seen(&self, name: &FileName, dots: &[Dot]) -> BTreeSet<Dot> {
-        self.versions(name).iter().filter(|version| dots.contains(&version.dot)).flat_map(dots_of).collect()
+        let all = self.all_versions(name);
+        all.iter().filter(|version| dots.contains(&version.dot)).flat_map(dots_of).collect()
     }
 
     /// Whether a peer's change leaves this catalog one that can be stored, sent and read again.
@@ -126,7 +106,7 @@ impl Catalog {
         count: usize,
         they_saw: &impl Fn(Dot) -> bool,
     ) -> bool {
-        let mine = self.versions(name);
+        let mine = self.all_versions(name);
         let kept = mine.iter().filter(|version| !they_saw(version.dot)).count();
         let settings_fit = versions.iter().all(|version| {
             let same = mine.iter().find(|known| known.dot == version.dot).map_or(&[][..], settings);
@@ -141,7 +121,10 @@ impl Catalog {
     pub fn merge_delta(&mut self, delta: &Delta) -> Merged {
         let mut touched: BTreeMap<&FileName, Vec<Version>> = BTreeMap::new();
         for (name, versions) in &delta.names {
-            touched.entry(name).or_default().extend(versions.iter().cloned());
+            touched
+                .entry(name)
+                .and_modify(|all| all.extend_from_slice(versions))
+                .or_insert_with(|| versions.clone());
         }
         let mut carried: Vec<Dot> = Vec::new();
         for versions in touched.values_mut() {
@@ -159,8 +142,9 @@ impl Catalog {
         }
         self.see(seen.iter().copied(), &mut step);
         if !self.context.extra().is_empty() {
+            let all = touched.keys().flat_map(|name| self.all_versions(name).into_owned());
             let live: BTreeSet<Dot> =
-                touched.keys().flat_map(|name| self.versions(name)).flat_map(dots_of).collect();
+                all.flat_map(|version| dots_of(&version).collect::<Vec<Dot>>()).collect();
             step.loose.extend(seen.into_iter().filter(|dot| !live.contains(dot)));
         }
         self.finish(step)

@@ -2,93 +2,41 @@
 //!
 //! Invariant: the index is exactly what a scan over all versions would give. A content that several
 //! versions name keeps a count of each wanted number, so that one version can leave without a look
-//! at the others. It has 56 bytes a content: nearly always one number is wanted.
+//! at the others. It has 48 bytes a content: nearly always one number is wanted, and the counts of
+//! those of which several are stand apart.
 
-use crate::types::{Body, ContentId, Version};
+use crate::types::{Body, ContentId, ContentMap, Version};
 use std::collections::BTreeMap;
 
 /// What the catalog says of one content.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ContentRefs {
     /// Size in bytes.
     pub size: u64,
-    counts: Counts,
-}
-
-/// How many versions want how many copies; never none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Counts {
-    /// All want the same.
-    Same { wanted: u8, versions: u32 },
-    /// At least two numbers, ascending.
-    #[expect(clippy::box_collection, reason = "8 bytes in each content instead of 24; rare")]
-    Mixed(Box<Vec<(u8, u32)>>),
+    versions: u32,
+    wanted: u8,
 }
 
 impl ContentRefs {
     /// The greatest wanted count over the live versions that name it.
     #[must_use]
     pub fn wanted(&self) -> u8 {
-        match &self.counts {
-            Counts::Same { wanted, .. } => *wanted,
-            Counts::Mixed(counts) => counts.last().map_or(0, |(wanted, _)| *wanted),
-        }
+        self.wanted
     }
 
-    /// How many live versions name it.
+    /// How many live versions name it; never none.
     #[must_use]
     pub fn versions(&self) -> u32 {
-        match &self.counts {
-            Counts::Same { versions, .. } => *versions,
-            Counts::Mixed(counts) => counts.iter().fold(0, |sum, (_, n)| sum.saturating_add(*n)),
-        }
-    }
-
-    fn add(&mut self, wanted: u8) {
-        match &mut self.counts {
-            Counts::Same { wanted: same, versions } if *same == wanted => {
-                *versions = versions.saturating_add(1);
-            }
-            Counts::Same { wanted: other, versions } => {
-                let mut counts = vec![(*other, *versions), (wanted, 1)];
-                counts.sort_unstable();
-                self.counts = Counts::Mixed(Box::new(counts));
-            }
-            Counts::Mixed(counts) => match counts.binary_search_by_key(&wanted, |(w, _)| *w) {
-                Ok(at) => counts[at].1 = counts[at].1.saturating_add(1),
-                Err(at) => counts.insert(at, (wanted, 1)),
-            },
-        }
-    }
-
-    /// Takes one away; whether none is left.
-    fn remove(&mut self, wanted: u8) -> bool {
-        match &mut self.counts {
-            Counts::Same { wanted: same, versions } if *same == wanted => {
-                *versions = versions.saturating_sub(1);
-                *versions == 0
-            }
-            Counts::Same { .. } => false,
-            Counts::Mixed(counts) => {
-                if let Ok(at) = counts.binary_search_by_key(&wanted, |(w, _)| *w) {
-                    counts[at].1 = counts[at].1.saturating_sub(1);
-                    if counts[at].1 == 0 {
-                        counts.remove(at);
-                    }
-                }
-                if let [(wanted, versions)] = counts.as_slice() {
-                    self.counts = Counts::Same { wanted: *wanted, versions: *versions };
-                }
-                false
-            }
-        }
+        self.versions
     }
 }
 
 /// All contents that live versions name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
-    refs: BTreeMap<ContentId, ContentRefs>,
+    refs: ContentMap<ContentRefs>,
+    /// How many versions want how many copies, of contents for which that is more than one number.
+    mixed: BTreeMap<ContentId, BTreeMap<u8, u32>>,
     bytes: u64,
 }
 
@@ -101,9 +49,7 @@ impl Contents {
         &self,
         after: Option<&ContentId>,
     ) -> impl Iterator<Item = (&ContentId, &ContentRefs)> {
-        use std::ops::Bound;
-        let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
-        self.refs.range::<ContentId, _>((lower, Bound::Unbounded))
+        self.refs.iter_after(after)
     }
 
     pub(super) fn len(&self) -> usize {
@@ -118,20 +64,43 @@ impl Contents {
     pub(super) fn add(&mut self, version: &Version) {
         let Body::File { content, size } = version.body else { return };
         let wanted = version.wanted.count();
-        if let Some(refs) = self.refs.get_mut(&content) {
-            refs.add(wanted);
-        } else {
+        let Some(refs) = self.refs.get_mut(&content) else {
             self.bytes = self.bytes.wrapping_add(size);
-            self.refs.insert(content, ContentRefs { size, counts: Counts::Same { wanted, versions: 1 } });
+            self.refs.insert(content, ContentRefs { size, versions: 1, wanted });
+            return;
+        };
+        if refs.wanted != wanted {
+            let same = || BTreeMap::from([(refs.wanted, refs.versions)]);
+            self.mixed.entry(content).or_insert_with(same);
         }
+        if let Some(counts) = self.mixed.get_mut(&content) {
+            let count = counts.entry(wanted).or_default();
+            *count = count.saturating_add(1);
+        }
+        refs.versions = refs.versions.saturating_add(1);
+        refs.wanted = refs.wanted.max(wanted);
     }
 
     pub(super) fn remove(&mut self, version: &Version) {
         let Body::File { content, .. } = version.body else { return };
         let Some(refs) = self.refs.get_mut(&content) else { return };
-        if refs.remove(version.wanted.count()) {
+        refs.versions = refs.versions.saturating_sub(1);
+        if refs.versions == 0 {
             self.bytes = self.bytes.wrapping_sub(refs.size);
             self.refs.remove(&content);
+            return;
+        }
+        let Some(counts) = self.mixed.get_mut(&content) else { return };
+        let wanted = version.wanted.count();
+        if let Some(count) = counts.get_mut(&wanted) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                counts.remove(&wanted);
+            }
+        }
+        refs.wanted = counts.last_key_value().map_or(refs.wanted, |(wanted, _)| *wanted);
+        if counts.len() == 1 {
+            self.mixed.remove(&content);
         }
     }
 }
@@ -149,6 +118,7 @@ mod tests {
             mode: 0,
             modified_ns: 0,
             wanted: Wanted::new(wanted),
+            removed_s: 0,
         }
     }
 
@@ -182,6 +152,6 @@ mod tests {
 
     #[test]
     fn an_entry_of_the_index_stays_small() {
-        assert_eq!(size_of::<(ContentId, ContentRefs)>(), 56);
+        assert_eq!(size_of::<(ContentId, ContentRefs)>(), 48);
     }
 }

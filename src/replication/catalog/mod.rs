@@ -12,6 +12,7 @@
 //! | `changes` | making deltas and merging them |
 //! | `sync` | two catalogs find and send what differs |
 //! | `contents` | which contents are named, and how often |
+//! | `trash` | removed versions, apart from those that are live |
 //!
 //! Invariants: the dot of everything in the store is in the context; versions ascend by dot and no
 //! name is without one; digests, content index and conflict set are what a scan would give.
@@ -27,29 +28,33 @@ mod register;
 mod sync;
 #[cfg(test)]
 mod tests;
+mod trash;
 
 pub use contents::ContentRefs;
 pub use sync::{SyncError, SyncIn, SyncSlice};
+pub use trash::{Trash, TrashRefs};
 
 use super::context::CausalContext;
 use super::digest;
 use crate::limits::SYNC_BUCKETS;
-use crate::types::{Body, ContentId, Dot, FileName, InstanceId, Version};
+use crate::types::{Body, ContentId, DenseMap, Dot, FileName, InstanceId, Version};
 use crate::wire::record::CatalogWrite;
 use contents::Contents;
 use register::{NameMerge, dots_of, merge_name, normalise};
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 
 /// All versions of all names, and all dots seen. Some 250 bytes an entry.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    names: BTreeMap<FileName, Box<[Version]>>,
+    names: DenseMap<FileName, Box<[Version]>>,
     context: CausalContext,
     /// Of the dots beyond the prefixes those that nothing in the store carries (and now and then
     /// one more): what [`CatalogWrite::Extra`] persists.
     dead: BTreeSet<Dot>,
     contents: Contents,
+    trash: Trash,
     /// Names with several versions, and names of a file or link that other names lie under.
     conflicts: BTreeSet<FileName>,
     /// Wrapping sums of the hashes of the names in each bucket.
@@ -63,10 +68,9 @@ pub struct Catalog {
 pub struct Merged {
     /// What must be persisted, in one commit.
     pub writes: Vec<CatalogWrite>,
-    /// Contents whose wanted count, or whether anything names them, may have changed.
+    /// Contents whose wanted count, or whether anything names them (live or in the trash), may have
+    /// changed.
     pub contents: BTreeSet<ContentId>,
-    /// Versions that were removed or replaced.
-    pub removed: Vec<(FileName, Version)>,
     /// Whether store or context changed at all.
     pub changed: bool,
 }
@@ -103,10 +107,11 @@ impl Catalog {
     #[must_use]
     pub fn new() -> Catalog {
         Catalog {
-            names: BTreeMap::new(),
+            names: DenseMap::new(),
             context: CausalContext::new(),
             dead: BTreeSet::new(),
             contents: Contents::default(),
+            trash: Trash::default(),
             conflicts: BTreeSet::new(),
             buckets: vec![0; SYNC_BUCKETS],
             store_digest: 0,
@@ -131,7 +136,20 @@ impl Catalog {
             if count == 0 || versions.len() != count {
                 return Err(LoadError::Invalid(name));
             }
-            entries.push((name, versions.into_boxed_slice()));
+            for dot in versions.iter().flat_map(dots_of) {
+                catalog.context.insert(dot);
+                catalog.dead.remove(&dot);
+            }
+            let name_hash = digest::of_name(&name);
+            catalog.count(name_hash, 0, digest::of_versions(name_hash, &versions));
+            let (live, removed): (Vec<Version>, Vec<Version>) =
+                versions.into_iter().partition(Version::is_live);
+            if !removed.is_empty() && !catalog.trash.replace(&name, removed).is_empty() {
+                return Err(LoadError::Twice(name));
+            }
+            if !live.is_empty() {
+                entries.push((name, live.into_boxed_slice()));
+            }
         }
         if !entries.is_sorted_by(|a, b| a.0 <= b.0) {
             entries.sort_by(|a, b| a.0.cmp(&b.0));
@@ -142,12 +160,6 @@ impl Catalog {
         // Earlier names that the present one starts with: those that may be folders of it.
         let mut starts: Vec<usize> = Vec::new();
         for (at, (name, versions)) in entries.iter().enumerate() {
-            for dot in versions.iter().flat_map(dots_of) {
-                catalog.context.insert(dot);
-                catalog.dead.remove(&dot);
-            }
-            let name_hash = digest::of_name(name);
-            catalog.count(name_hash, 0, digest::of_versions(name_hash, versions));
             versions.iter().for_each(|version| catalog.contents.add(version));
             if versions.len() > 1 {
                 catalog.conflicts.insert(name.clone());
@@ -166,10 +178,47 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// The versions of `name`, ascending by dot; empty if there is no such name.
+    /// The live versions of `name`, ascending by dot; empty if there is no such name.
     #[must_use]
     pub fn versions(&self, name: &FileName) -> &[Version] {
         self.names.get(name).map_or(&[], |versions| versions)
+    }
+
+    /// The removed versions of all names.
+    #[must_use]
+    pub fn trash(&self) -> &Trash {
+        &self.trash
+    }
+
+    /// All versions of `name`, live and removed, ascending by dot.
+    pub(super) fn all_versions(&self, name: &FileName) -> Cow<'_, [Version]> {
+        let (live, removed) = (self.versions(name), self.trash.versions(name));
+        if removed.is_empty() {
+            return Cow::Borrowed(live);
+        }
+        let mut all = [live, removed].concat();
+        all.sort_by_key(|version| version.dot);
+        Cow::Owned(all)
+    }
+
+    /// Names in a range, live or in the trash, in order.
+    pub(super) fn all_names<'a>(
+        &'a self,
+        lower: Bound<FileName>,
+        upper: Bound<FileName>,
+    ) -> impl Iterator<Item = &'a FileName> + use<'a> {
+        let removed = self.trash.names.range((lower.clone(), upper.clone()));
+        let mut removed = removed.map(|(name, _)| name).peekable();
+        let mut live = self.names.range((lower, upper)).map(|(name, _)| name).peekable();
+        std::iter::from_fn(move || match (live.peek(), removed.peek()) {
+            (Some(a), Some(b)) if a == b => {
+                removed.next();
+                live.next()
+            }
+            (Some(a), Some(b)) if a > b => removed.next(),
+            (Some(_), _) => live.next(),
+            (None, _) => removed.next(),
+        })
     }
 
     /// How many names there are.
@@ -242,6 +291,12 @@ impl Catalog {
         self.contents.get(content)
     }
 
+    /// Whether any version names `content`, live or in the trash.
+    #[must_use]
+    pub fn names_content(&self, content: &ContentId) -> bool {
+        self.content(content).is_some() || self.trash.content(content).is_some()
+    }
+
     /// All contents that live versions name, in order.
     pub fn contents(&self) -> impl Iterator<Item = (&ContentId, &ContentRefs)> {
         self.contents.iter_after(None)
@@ -275,13 +330,13 @@ impl Catalog {
         they_saw: &impl Fn(Dot) -> bool,
         step: &mut Step,
     ) {
-        let mine = self.versions(name);
-        if mine == theirs {
+        let mine = self.all_versions(name);
+        if *mine == *theirs {
             return;
         }
         let context = &self.context;
         let NameMerge { versions, changed, dropped } =
-            merge_name(mine, theirs, &|dot| context.contains(dot), they_saw);
+            merge_name(&mine, theirs, &|dot| context.contains(dot), they_saw);
         if changed {
             step.loose.extend(dropped);
             self.replace(name, versions, &mut step.merged);
@@ -294,6 +349,8 @@ impl Catalog {
         merged.changed = true;
         merged.writes.push(CatalogWrite::Name { name: name.clone(), versions: after.clone() });
         let name_hash = digest::of_name(name);
+        let (after, removed): (Vec<Version>, Vec<Version>) = after.into_iter().partition(Version::is_live);
+        self.replace_removed(name, name_hash, removed, merged);
         for version in &after {
             self.contents.add(version);
         }
@@ -317,9 +374,6 @@ impl Catalog {
         merged.contents.extend(came.chain(went).filter_map(|version| Some(version.body.content()?.0)));
         for version in before {
             self.contents.remove(&version);
-            if !now.iter().any(|other| other.dot == version.dot) {
-                merged.removed.push((name.clone(), version));
-            }
         }
 
         if count > 1 || (file && self.is_folder(name.as_str())) {
@@ -330,6 +384,20 @@ impl Catalog {
         if live != was_live {
             self.recheck_folders(name);
         }
+    }
+
+    /// As [`Catalog::replace`], for the versions in the trash.
+    fn replace_removed(&mut self, name: &FileName, name_hash: u64, after: Vec<Version>, merged: &mut Merged) {
+        if after.is_empty() && self.trash.versions(name).is_empty() {
+            return;
+        }
+        let contents: Vec<ContentId> =
+            after.iter().filter_map(|version| Some(version.body.content()?.0)).collect();
+        let after_hash = digest::of_versions(name_hash, &after);
+        let before = self.trash.replace(name, after);
+        self.count(name_hash, digest::of_versions(name_hash, &before), after_hash);
+        merged.contents.extend(contents);
+        merged.contents.extend(before.iter().filter_map(|version| Some(version.body.content()?.0)));
     }
 
     /// A name came or went: the folders that it lies in may have become conflicts, or none.

@@ -26,7 +26,9 @@ pub(super) fn merge_name(
     i_saw: &impl Fn(Dot) -> bool,
     they_saw: &impl Fn(Dot) -> bool,
 ) -> NameMerge {
-    let mut merge = NameMerge { versions: Vec::new(), changed: false, dropped: Vec::new() };
+    // No more room than nearly always needed: the versions are kept, and what is cut off lies waste.
+    let versions = Vec::with_capacity(mine.len().max(theirs.len()));
+    let mut merge = NameMerge { versions, changed: false, dropped: Vec::new() };
     let mut theirs = theirs.iter().peekable();
     for version in mine {
         while let Some(other) = theirs.next_if(|other| other.dot < version.dot) {

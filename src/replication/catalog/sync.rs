@@ -158,17 +158,18 @@ impl Catalog {
     ) -> SyncSlice {
         let mut names: Vec<(FileName, Vec<Version>)> = Vec::new();
         let mut bytes = 0;
-        let lower = after.map_or(Bound::Unbounded, Bound::Excluded);
-        for (name, versions) in self.names.range::<FileName, _>((lower, Bound::Unbounded)) {
+        let lower = after.cloned().map_or(Bound::Unbounded, Bound::Excluded);
+        for name in self.all_names(lower, Bound::Unbounded) {
             if !buckets.contains(&digest::bucket_of(digest::of_name(name))) {
                 continue;
             }
-            let more = entry_bytes(name, versions);
+            let versions = self.all_versions(name);
+            let more = entry_bytes(name, &versions);
             if names.len() >= rows_max || (!names.is_empty() && bytes + more > bytes_target) {
                 return SyncSlice { names, last: false };
             }
             bytes += more;
-            names.push((name.clone(), versions.to_vec()));
+            names.push((name.clone(), versions.into_owned()));
         }
         SyncSlice { names, last: true }
     }
@@ -187,7 +188,7 @@ impl Catalog {
     ) -> Result<Merged, SyncError> {
         sync.check(&names, last)?;
         self.check_room(sync, &names)?;
-        let lower = sync.after.as_ref().map_or(Bound::Unbounded, Bound::Excluded);
+        let lower = sync.after.clone().map_or(Bound::Unbounded, Bound::Excluded);
         let upper = match names.last() {
             Some((name, _)) if !last => Bound::Included(name.clone()),
             _ => Bound::Unbounded,
@@ -195,12 +196,11 @@ impl Catalog {
         let after = names.last().map(|(name, _)| name.clone());
         let theirs: BTreeMap<FileName, Vec<Version>> = names.into_iter().collect();
         let gone: Vec<FileName> = self
-            .names
-            .range::<FileName, _>((lower, upper.as_ref()))
-            .filter(|(_, versions)| versions.iter().any(|version| sync.context.contains(version.dot)))
-            .filter(|(name, _)| sync.buckets.contains(&digest::bucket_of(digest::of_name(name))))
-            .filter(|(name, _)| !theirs.contains_key(name))
-            .map(|(name, _)| name.clone())
+            .all_names(lower, upper)
+            .filter(|name| !theirs.contains_key(name))
+            .filter(|name| sync.buckets.contains(&digest::bucket_of(digest::of_name(name))))
+            .filter(|name| self.all_versions(name).iter().any(|version| sync.context.contains(version.dot)))
+            .cloned()
             .collect();
 
         let they_saw = |dot: Dot| sync.context.contains(dot);
@@ -211,7 +211,7 @@ impl Catalog {
         for (name, mut versions) in theirs {
             normalise(&mut versions);
             self.merge_one(&name, &versions, &they_saw, &mut step);
-            let live: Vec<Dot> = self.versions(&name).iter().flat_map(dots_of).collect();
+            let live: Vec<Dot> = self.all_versions(&name).iter().flat_map(dots_of).collect();
             self.see(live, &mut step);
         }
         if last {
@@ -260,7 +260,7 @@ fn entry_bytes(name: &FileName, versions: &[Version]) -> usize {
             Body::Symlink { target } => 4 + target.len(),
             Body::Folder => 1,
         };
-        40 + body + 20 * version.wanted.later.as_ref().map_or(0, |settings| settings.len())
+        45 + body + 20 * version.wanted.later.as_ref().map_or(0, |settings| settings.len())
     };
     5 + name.as_str().len() + versions.iter().map(of).sum::<usize>()
 }

@@ -1,6 +1,8 @@
 //! Random histories of several replicas, against an oracle that knows all that ever happened.
 
 use super::*;
+use crate::limits::REMOVED_PER_NAME_MAX;
+use crate::replication::removed::{self, Fate};
 use crate::replication::shown;
 use crate::types::Wanted;
 use crate::wire::message::Delta;
@@ -25,7 +27,7 @@ fn version(dot: Dot, content: u8, wanted: u8) -> Version {
         1 => Body::Symlink { target: "there".into() },
         _ => Body::File { content: ContentId([content % 7; 32]), size: u64::from(content % 7) },
     };
-    Version { dot, body, mode: 0o644, modified_ns: 0, wanted: Wanted::new(wanted) }
+    Version { dot, body, mode: 0o644, modified_ns: 0, wanted: Wanted::new(wanted), removed_s: 0 }
 }
 
 /// The entries a store would have after the writes it was given.
@@ -87,13 +89,16 @@ impl Replica {
         self.disk.persist(&merged.writes);
         assert_eq!(merged.changed, before.digest() != self.catalog.digest());
         assert!(merged.changed || merged.writes.is_empty());
-        for (name, version) in &merged.removed {
-            assert!(before.versions(name).contains(version));
-            assert!(self.catalog.versions(name).iter().all(|other| other.dot != version.dot));
-        }
+        let trashed = |catalog: &Catalog| -> Vec<ContentId> {
+            catalog.trash().contents().map(|(content, _)| *content).collect()
+        };
+        let removed: Vec<ContentId> = [trashed(&before), trashed(&self.catalog)].concat();
         let all = before.contents().chain(self.catalog.contents()).map(|(content, _)| *content);
+        let all = all.chain(removed);
         for content in all.collect::<BTreeSet<_>>() {
-            let wanted = |catalog: &Catalog| catalog.content(&content).map(ContentRefs::wanted);
+            let wanted = |catalog: &Catalog| {
+                (catalog.content(&content).map(ContentRefs::wanted), catalog.names_content(&content))
+            };
             let same = wanted(&before) == wanted(&self.catalog);
             assert!(same || merged.contents.contains(&content));
         }
@@ -105,7 +110,9 @@ impl Replica {
 
 /// What is kept incrementally must be what a catalog made anew from the same entries has.
 fn check(catalog: &Catalog) {
-    let names = catalog.names_from(None, "").map(|(name, versions)| (name.clone(), versions.to_vec()));
+    let names = catalog
+        .all_names(Bound::Unbounded, Bound::Unbounded)
+        .map(|name| (name.clone(), catalog.all_versions(name).into_owned()));
     let anew = Catalog::load(catalog.context().clone(), names).expect("valid");
     assert_same(&anew, catalog);
     assert!(catalog.dead.is_subset(catalog.context.extra()));
@@ -127,6 +134,11 @@ fn assert_same(a: &Catalog, b: &Catalog) {
     assert_eq!(a.names, b.names);
     assert_eq!(a.context, b.context);
     assert_eq!(a.contents, b.contents);
+    let without_times = |catalog: &Catalog| -> Vec<(ContentId, u64, u32)> {
+        catalog.trash().contents().map(|(content, refs)| (*content, refs.size, refs.versions)).collect()
+    };
+    assert_eq!(without_times(a), without_times(b));
+    assert_eq!((&a.trash.names, a.trash.len()), (&b.trash.names, b.trash.len()));
     assert_eq!(a.conflicts, b.conflicts);
     assert_eq!(a.buckets, b.buckets);
     assert_eq!(a.digest(), b.digest());
@@ -180,8 +192,10 @@ impl Oracle {
 #[derive(Clone, Debug)]
 enum Op {
     Put { at: usize, name: u8, content: u8, wanted: u8, mask: u8 },
-    PutPlain { at: usize, name: u8, content: u8 },
-    Remove { at: usize, names: Vec<u8> },
+    PutPlain { at: usize, name: u8, content: u8, fate: Fate },
+    Remove { at: usize, names: Vec<u8>, fate: Fate },
+    Restore { at: usize, name: u8, pick: u8 },
+    Empty { at: usize, before_s: u32 },
     SetWanted { at: usize, name: u8, pick: u8, count: u8 },
     Deliver { to: usize, delta: usize },
     Begin { from: usize, to: usize },
@@ -189,14 +203,21 @@ enum Op {
     Restart { at: usize },
 }
 
+fn fate() -> impl Strategy<Value = Fate> {
+    prop_oneof![3 => (1_u32..9).prop_map(Fate::Trash), 1 => Just(Fate::Gone)]
+}
+
 fn op() -> impl Strategy<Value = Op> {
     let at = 0..REPLICAS;
     prop_oneof![
         4 => (at.clone(), 0_u8..8, any::<u8>(), 1_u8..5, any::<u8>())
             .prop_map(|(at, name, content, wanted, mask)| Op::Put { at, name, content, wanted, mask }),
-        2 => (at.clone(), 0_u8..8, any::<u8>())
-            .prop_map(|(at, name, content)| Op::PutPlain { at, name, content }),
-        2 => (at.clone(), prop::collection::vec(0_u8..8, 1..3)).prop_map(|(at, names)| Op::Remove { at, names }),
+        2 => (at.clone(), 0_u8..8, any::<u8>(), fate())
+            .prop_map(|(at, name, content, fate)| Op::PutPlain { at, name, content, fate }),
+        2 => (at.clone(), prop::collection::vec(0_u8..8, 1..3), fate())
+            .prop_map(|(at, names, fate)| Op::Remove { at, names, fate }),
+        1 => (at.clone(), 0_u8..8, any::<u8>()).prop_map(|(at, name, pick)| Op::Restore { at, name, pick }),
+        1 => (at.clone(), 0_u32..9).prop_map(|(at, before_s)| Op::Empty { at, before_s }),
         3 => (at.clone(), 0_u8..8, any::<u8>(), 1_u8..9)
             .prop_map(|(at, name, pick, count)| Op::SetWanted { at, name, pick, count }),
         6 => (at.clone(), any::<usize>()).prop_map(|(to, delta)| Op::Deliver { to, delta }),
@@ -228,19 +249,32 @@ impl Cluster {
     }
 
     fn made(&mut self, at: usize, delta: Delta) {
-        let before = self.replicas[at].catalog.clone();
         self.oracle.note(&delta);
-        let merged = self.replicas[at].merge(|catalog| catalog.merge_delta(&delta));
+        self.replicas[at].merge(|catalog| catalog.merge_delta(&delta));
         // The maker's own change does to it just what it was meant to.
-        for (name, version) in &merged.removed {
-            assert!(delta.context.contains(&version.dot) && before.versions(name).contains(version));
-        }
         for (name, versions) in &delta.names {
-            assert!(
-                versions.iter().all(|version| self.replicas[at].catalog.versions(name).contains(version))
-            );
+            let now = self.replicas[at].catalog.all_versions(name);
+            assert!(versions.iter().all(|version| now.contains(version)));
         }
         self.deltas.push(delta);
+    }
+
+    /// Makes a change at `at` with dots of its own.
+    fn make(
+        &mut self,
+        at: usize,
+        make: impl FnOnce(&Catalog, &mut dyn FnMut() -> Dot) -> Option<Delta>,
+    ) -> Option<()> {
+        let replica = &mut self.replicas[at];
+        let (instance, mut counter) = (replica.instance, replica.counter);
+        let mut mint = || {
+            counter += 1;
+            dot(instance, counter)
+        };
+        let delta = make(&replica.catalog, &mut mint);
+        replica.counter = counter;
+        self.made(at, delta?);
+        Some(())
     }
 
     fn run(&mut self, op: Op) {
@@ -263,17 +297,13 @@ impl Cluster {
                 assert!(delta.context.iter().all(|dot| *dot == new || known.contains(dot)));
                 self.made(at, delta);
             }
-            Op::PutPlain { at, name: number, content } => {
-                let replica = &mut self.replicas[at];
-                let (instance, mut counter) = (replica.instance, replica.counter);
-                let mut mint = || {
-                    counter += 1;
-                    dot(instance, counter)
-                };
+            Op::PutPlain { at, name: number, content, fate } => {
                 let new = version(Dot::default(), content, 2);
-                let delta = shown::delta_put_plain(&replica.catalog, &name(number), new.clone(), &mut mint);
-                replica.counter = counter;
-                self.made(at, delta);
+                let delta = self.make(at, |catalog, mint| {
+                    Some(shown::delta_put_plain(catalog, &name(number), new.clone(), &[], fate, mint))
+                });
+                let (instance, counter) = (self.replicas[at].instance, self.replicas[at].counter);
+                assert!(delta.is_some());
                 let catalog = &self.replicas[at].catalog;
                 if let Some(plain) = shown::plain(catalog, &name(number)) {
                     assert!(plain.body == new.body && plain.dot == dot(instance, counter));
@@ -281,13 +311,51 @@ impl Cluster {
                     assert!(catalog.is_folder(name(number).as_str()));
                 }
             }
-            Op::Remove { at, names } => {
+            Op::Remove { at, names, fate } => {
+                let numbers: BTreeSet<u8> = names.into_iter().map(|number| number % 8).collect();
+                let before = self.replicas[at].catalog.clone();
+                self.make(at, |catalog, mint| {
+                    let all = |name: &FileName| catalog.versions(name).iter().map(|v| v.dot).collect();
+                    let names: Vec<(FileName, Vec<Dot>)> = numbers
+                        .iter()
+                        .map(|number| name(*number))
+                        .map(|name| (name.clone(), all(&name)))
+                        .collect();
+                    Some(removed::delta_remove(catalog, &names, fate, mint))
+                });
+                for number in numbers {
+                    let (was, now) = (&before, &self.replicas[at].catalog);
+                    let files = was.versions(&name(number)).iter().filter(|version| is_file(version)).count();
+                    assert!(now.versions(&name(number)).is_empty());
+                    let kept = was.trash().versions(&name(number)).len()
+                        + if fate == Fate::Gone { 0 } else { files };
+                    let most = if fate == Fate::Gone { kept } else { kept.min(REMOVED_PER_NAME_MAX) };
+                    assert_eq!(now.trash().versions(&name(number)).len(), most);
+                }
+            }
+            Op::Restore { at, name: number, pick } => {
+                let removed = self.replicas[at].catalog.trash().versions(&name(number)).to_vec();
+                if removed.is_empty() {
+                    return;
+                }
+                let picked = &removed[usize::from(pick) % removed.len()];
+                let made = self.make(at, |catalog, mint| {
+                    removed::delta_restore(catalog, &name(number), picked.dot, Fate::Trash(9), mint)
+                });
+                assert!(made.is_some());
                 let catalog = &self.replicas[at].catalog;
-                let all = |name: &FileName| catalog.versions(name).iter().map(|v| v.dot).collect();
-                let names: Vec<(FileName, Vec<Dot>)> =
-                    names.into_iter().map(name).map(|name| (name.clone(), all(&name))).collect();
-                let delta = catalog.delta_remove(&names);
-                self.made(at, delta);
+                let plain = shown::plain(catalog, &name(number));
+                assert!(
+                    plain.map_or(catalog.is_folder(name(number).as_str()), |plain| plain.body == picked.body)
+                );
+            }
+            Op::Empty { at, before_s } => {
+                self.make(at, |catalog, mint| {
+                    let old = removed::to_empty(catalog, before_s, 100);
+                    Some(removed::delta_remove(catalog, &old, Fate::Gone, mint))
+                });
+                let left = self.replicas[at].catalog.trash().names();
+                assert!(left.flat_map(|(_, versions)| versions).all(|version| version.removed_s >= before_s));
             }
             Op::SetWanted { at, name: number, pick, count } => {
                 let name = name(number);
@@ -364,18 +432,22 @@ impl Cluster {
         }
     }
 
-    fn live(&self, at: usize) -> BTreeMap<(FileName, Dot), u8> {
-        let names = self.replicas[at].catalog.names_from(None, "");
+    /// All versions there are, live or in the trash.
+    fn all(&self, at: usize) -> BTreeMap<(FileName, Dot), u8> {
+        let catalog = &self.replicas[at].catalog;
+        let names = catalog.all_names(Bound::Unbounded, Bound::Unbounded);
         names
-            .flat_map(|(name, versions)| versions.iter().map(move |version| (name, version)))
-            .map(|(name, version)| ((name.clone(), version.dot), version.wanted.count()))
+            .flat_map(|name| {
+                let versions = catalog.all_versions(name).into_owned();
+                versions.into_iter().map(move |version| ((name.clone(), version.dot), version.wanted.count()))
+            })
             .collect()
     }
 
     fn converged(&self) {
         let expected = self.oracle.expected();
         for at in 0..REPLICAS {
-            assert_eq!(self.live(at), expected);
+            assert_eq!(self.all(at), expected);
             assert_same(&self.replicas[at].catalog, &self.replicas[0].catalog);
         }
     }
@@ -469,7 +541,7 @@ fn of_concurrent_counts_the_greater_wins_and_the_first_never_comes_back() {
     cluster.run(Op::SetWanted { at: 0, name: 0, pick: 0, count: 2 });
     cluster.run(Op::SetWanted { at: 1, name: 0, pick: 0, count: 3 });
     cluster.exchange_all();
-    let wanted = |cluster: &Cluster| cluster.live(2).values().copied().collect::<Vec<_>>();
+    let wanted = |cluster: &Cluster| cluster.all(2).values().copied().collect::<Vec<_>>();
     assert_eq!(wanted(&cluster), [3]);
     cluster.run(Op::SetWanted { at: 2, name: 0, pick: 0, count: 1 });
     cluster.exchange_all();
@@ -483,7 +555,7 @@ fn a_count_that_was_set_meanwhile_does_not_revive_a_removed_file() {
     let mut cluster = Cluster::new();
     cluster.run(Op::Put { at: 0, name: 0, content: 3, wanted: 2, mask: 0 });
     cluster.run(Op::Deliver { to: 1, delta: 0 });
-    cluster.run(Op::Remove { at: 0, names: vec![0] });
+    cluster.run(Op::Remove { at: 0, names: vec![0], fate: Fate::Trash(3) });
     cluster.run(Op::SetWanted { at: 1, name: 0, pick: 0, count: 4 });
     cluster.exchange_all();
     cluster.converged();
@@ -517,8 +589,9 @@ fn something_removed_in_the_middle_of_an_exchange_is_remembered_over_a_restart()
     let got = cluster.replicas[1].catalog.names_from(None, "").last().expect("two pages came").0.clone();
     assert!(!cluster.replicas[1].catalog.context().extra().is_empty());
     let dots = cluster.replicas[1].catalog.versions(&got).iter().map(|version| version.dot).collect();
-    let delta = cluster.replicas[1].catalog.delta_remove(&[(got.clone(), dots)]);
-    cluster.made(1, delta);
+    cluster.make(1, |catalog, mint| {
+        Some(removed::delta_remove(catalog, &[(got.clone(), dots)], Fate::Gone, mint))
+    });
     cluster.run(Op::Restart { at: 1 });
     cluster.exchange(0, 1);
     assert!(cluster.replicas[1].catalog.versions(&got).is_empty());

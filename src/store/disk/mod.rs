@@ -266,15 +266,17 @@ impl DiskFile {
         self.call(Call::SyncContent, || self.file.sync_data())
     }
 
-    /// Lets the system forget what it holds in memory of the file, as far as it is on the disk: after
-    /// a failed sync, memory and disk may differ without anybody's knowing.
-    pub(super) fn forget_cached(&self) {
-        #[cfg(target_os = "linux")]
-        let forgotten = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::DontNeed);
-        #[cfg(target_os = "linux")]
-        if let Err(error) = forgotten {
-            tracing::debug!(%error, "what is cached stays");
+    /// Lets the system forget what it holds in memory of a part of the file (0 bytes: of all from
+    /// `offset` on), as far as it is on the disk: after a failed sync, or a bit that rotted, memory
+    /// and disk differ without anybody's knowing. A hint: without it less is found.
+    pub(super) fn forget_cached(&self, offset: u64, bytes: u64) {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        {
+            let length = std::num::NonZeroU64::new(bytes);
+            let _ = rustix::fs::fadvise(&self.file, offset, length, rustix::fs::Advice::DontNeed);
         }
+        #[cfg(not(any(target_os = "linux", target_os = "android")))]
+        let _ = (offset, bytes);
     }
 
     pub(super) fn path(&self) -> &Path {

@@ -13,11 +13,13 @@ use std::sync::mpsc::{channel, sync_channel};
 use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 
+mod aside;
 mod contents;
 mod damaged;
 mod disk_states;
 mod failing;
 mod opening;
+mod verify;
 
 fn random(bytes: usize, seed: u64) -> Vec<u8> {
     let mut data = vec![0; bytes];
@@ -158,6 +160,7 @@ fn version(counter: u64) -> Version {
         mode: 0o755,
         modified_ns: -5,
         wanted: Wanted::new(2),
+        removed_s: 0,
     }
 }
 
