@@ -183,6 +183,22 @@ pub const DUPLICATES_MAX: usize = 32_768;
 pub const INCOMING_CHUNKS_MAX: usize = 65_536;
 /// Disks below this size keep only [`HEADROOM_PERCENT`] free: [`HEADROOM_BYTES`] is most of a card.
 pub const SMALL_DISK_BYTES: u64 = 20 << 30;
+/// Room that is taken so that the catalog can still be written on a disk that others filled. A
+/// commit rewrites the pages it touches and frees the old ones after the next: some MiB.
+pub const RESERVE_BYTES: u64 = 64 << 20;
+/// The reserve takes at most this part of a disk: below 4 GiB it is smaller.
+pub const RESERVE_SHARE: u64 = 64;
+/// A disk on which fewer files can still be made is full: a content needs two, the catalog none.
+pub const INODES_FREE_MIN: u64 = 64;
+/// How often the writer looks whether a disk without any room has some again.
+pub const ROOM_LOOK_INTERVAL: Duration = Duration::from_secs(2);
+/// Changes of the catalog that wait for a disk without any room, some 100 bytes each; one more
+/// makes the node give up until it is started again.
+pub const SAVES_WAITING_MAX: usize = 65_536;
+/// Damaged contents are kept this long for a person to look at, unless a good copy comes before.
+pub const QUARANTINE_KEEP_MS: u64 = 30 * 24 * 3_600_000;
+/// How often those that were kept for long enough are looked for.
+pub const QUARANTINE_INTERVAL_MS: u64 = 3_600_000;
 /// A group commit takes no further writes once it has this many bytes, so that it stays short.
 pub const COMMIT_BYTES_TARGET: usize = 8 << 20;
 /// Catalogs up to this size are checked whole at each open; larger ones where they are read.

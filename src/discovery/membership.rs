@@ -275,7 +275,7 @@ fn differs(old: &Presence, new: &Presence) -> bool {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::types::{DiskId, Lineage, MachineId, Pin, Term};
+    use crate::types::{DiskId, DiskState, Lineage, MachineId, Pin, Term};
 
     /// A presence for tests: node `n` in its first run.
     pub(crate) fn presence(n: u8) -> Presence {
@@ -294,6 +294,7 @@ pub(crate) mod tests {
             term: Term::default(),
             proxy: None,
             disk: DiskId([n; 16]),
+            disk_state: DiskState::Ok,
             capacity_bytes: 1 << 40,
             used_bytes: 0,
             free_bytes: 1 << 40,

@@ -9,7 +9,7 @@ use crate::limits::{
     FOREIGN_MAX, LINEAGE_MAX, NODES_MAX, SUSPECT_AFTER_MS, TERM_LEAP_FREE,
 };
 use crate::roles::election::{self, Verdict, View};
-use crate::types::{InstanceId, Lineage, NodeId, NodeRoute, Pin, Presence, Term};
+use crate::types::{DiskState, InstanceId, Lineage, NodeId, NodeRoute, Pin, Presence, Term};
 use crate::wire::message::Message;
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -20,7 +20,7 @@ pub(super) struct Announcing {
     beacon_at: Option<Moment>,
     hurried: bool,
     /// What was said last, to notice changes that others want to hear of at once.
-    said: Option<(Term, Option<NodeId>, bool)>,
+    said: Option<(Term, Option<NodeId>, bool, DiskState)>,
     incumbent_at: Option<Moment>,
     /// When this node last woke up: what it did not hear while it slept says nothing.
     awake_at: Moment,
@@ -63,6 +63,7 @@ impl Engine {
         }
         let (node, name) = (presence.node, presence.name.clone());
         let was = self.freshness_of(node);
+        let disk_was = self.presence_of(node).map(|presence| presence.disk_state);
         let (wall_ms, draining) = (presence.wall_ms, presence.draining);
         let drained = self.presence_of(node).is_some_and(|known| known.draining != draining);
         let heard = self.members.announced(self.now, presence, source, via);
@@ -86,6 +87,9 @@ impl Engine {
                     return;
                 }
             }
+        }
+        if disk_was.is_some() && disk_was != self.presence_of(node).map(|presence| presence.disk_state) {
+            self.disk_changed();
         }
         self.refresh_members();
         self.elect();
@@ -192,10 +196,22 @@ impl Engine {
         self.announcing.hurried = true;
     }
 
-    pub(super) fn usage(&mut self, capacity_bytes: u64, used_bytes: u64, free_bytes: u64, usable: bool) {
+    /// The disk was measured. A proxy that can make nothing durable leads nobody; it may again once
+    /// it can.
+    pub(super) fn usage(
+        &mut self,
+        (capacity_bytes, used_bytes, free_bytes): (u64, u64, u64),
+        disk: DiskState,
+        usable: bool,
+    ) {
+        if !usable && self.leads() {
+            self.leave_office();
+            self.me.proxy = None;
+        }
         let may_store = matches!(self.config.pin, Pin::Auto | Pin::Storage);
         self.me.capacity_bytes = capacity_bytes;
         self.me.used_bytes = used_bytes;
+        self.me.disk_state = disk;
         self.me.storage = usable && may_store && !self.exchange.is_broken();
         self.measure_trash(capacity_bytes, free_bytes);
     }
@@ -315,7 +331,7 @@ impl Engine {
 
     /// A beacon a second, and at once (at most ten a second) when there is something new to say.
     pub(super) fn beacon_if_due(&mut self) {
-        let saying = (self.me.term, self.me.proxy, self.me.storage);
+        let saying = (self.me.term, self.me.proxy, self.me.storage, self.me.disk_state);
         if self.announcing.said != Some(saying) {
             self.announcing.hurried = true;
         }

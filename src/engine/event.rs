@@ -2,7 +2,7 @@
 //! what shall be done. Pure.
 
 use crate::clock::Moment;
-use crate::types::{ContentId, InstanceId, Lineage, MachineId, NodeId, NodeRoute, Presence, Term};
+use crate::types::{ContentId, DiskState, InstanceId, Lineage, MachineId, NodeId, NodeRoute, Presence, Term};
 use crate::wire::message::{Message, Reply, Request};
 use crate::wire::record::CatalogWrite;
 use std::net::{IpAddr, SocketAddr};
@@ -140,7 +140,9 @@ pub enum Input {
         used_bytes: u64,
         /// Bytes it could still take.
         free_bytes: u64,
-        /// Whether it can store at all.
+        /// How it is.
+        disk: DiskState,
+        /// Whether the catalog can be made durable on it now.
         usable: bool,
     },
 }

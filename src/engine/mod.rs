@@ -41,7 +41,7 @@ use crate::limits::SUSPECT_AFTER_MS;
 use crate::replication::Catalog;
 use crate::replication::inventory::content_digest;
 use crate::types::{
-    ContentId, ContentSet, DiskId, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
+    ContentId, ContentSet, DiskId, DiskState, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
 };
 use crate::wire::message::Message;
 use event::{Effect, Input, Note};
@@ -149,6 +149,7 @@ impl Engine {
             term: restored.term,
             proxy: None,
             disk: config.disk,
+            disk_state: DiskState::Ok,
             capacity_bytes: 0,
             used_bytes: 0,
             free_bytes: 0,
@@ -209,8 +210,8 @@ impl Engine {
             Input::DrainingSaved { draining, durable } => self.draining_saved(draining, durable),
             Input::WallClock { wall_ms } => self.wall_clock(wall_ms),
             Input::RoomWanted { bytes } => self.room_wanted(bytes),
-            Input::Usage { capacity_bytes, used_bytes, free_bytes, usable } => {
-                self.usage(capacity_bytes, used_bytes, free_bytes, usable);
+            Input::Usage { capacity_bytes, used_bytes, free_bytes, disk, usable } => {
+                self.usage((capacity_bytes, used_bytes, free_bytes), disk, usable);
             }
         }
         self.hear_myself();

@@ -181,6 +181,13 @@ impl Engine {
         self.requests_lose(node);
     }
 
+    /// The disk of a node failed, filled up, or is as it should be again: its copies count otherwise.
+    pub(super) fn disk_changed(&mut self) {
+        if let Some(office) = &mut self.office {
+            office.agenda.look_at_all();
+        }
+    }
+
     pub(super) fn must_sync_with(&self, peer: NodeId) -> bool {
         self.office.as_ref().is_some_and(|office| !office.synced.contains(&peer))
     }

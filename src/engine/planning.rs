@@ -10,7 +10,7 @@ use crate::discovery::membership::Freshness;
 use crate::limits::{PLAN_STEP_MAX, SAFE_MODE_MS_MAX};
 use crate::replication::Candidate;
 use crate::replication::planner::{self, Decision, Holder, HolderState, PlanInput};
-use crate::types::{ContentId, MachineId, NodeId, Pin};
+use crate::types::{ContentId, DiskState, MachineId, NodeId, Pin};
 use crate::wire::message::Message;
 use std::collections::BTreeMap;
 
@@ -64,6 +64,7 @@ impl Engine {
                 let presence = self.presence_of(node)?;
                 let state = match fresh {
                     Freshness::Up if dropping == Some(node) => HolderState::Dropping,
+                    Freshness::Up if presence.disk_state == DiskState::Suspect => HolderState::Failing,
                     Freshness::Up if presence.draining => HolderState::Draining,
                     Freshness::Up => HolderState::Up,
                     Freshness::Suspect => HolderState::Suspect,
@@ -165,7 +166,7 @@ impl Engine {
         };
         let up: BTreeMap<NodeId, &MachineId> = self
             .up_nodes()
-            .filter(|presence| !presence.draining)
+            .filter(|presence| !presence.draining && presence.disk_state != DiskState::Suspect)
             .map(|presence| (presence.node, &presence.machine))
             .collect();
         let mut found = Vec::new();

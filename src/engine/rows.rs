@@ -70,8 +70,11 @@ impl Engine {
             Some((content, size)) => {
                 let known = self.holders_of(&content);
                 let state = self.content_state(&content, size, wanted, &known, candidates);
-                let up = known.into_iter().filter(|holder| holder.state == HolderState::Up);
-                (up.map(|holder| holder.node).collect(), state)
+                let with = |state: HolderState| -> Vec<NodeId> {
+                    known.iter().filter(|holder| holder.state == state).map(|holder| holder.node).collect()
+                };
+                let up = with(HolderState::Up);
+                (if up.is_empty() { with(HolderState::Failing) } else { up }, state)
             }
             // Links and empty folders are their entry, which every keeper of the catalog has.
             None => {

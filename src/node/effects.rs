@@ -165,7 +165,7 @@ impl Performer {
             report(&inputs, Input::WallClock { wall_ms: clock::wall().0 });
             report(&inputs, Input::OwnAddresses { addresses: self.own_addresses() });
             tokio::task::spawn_blocking(move || {
-                store.expire_partials();
+                store.tend();
                 if let Err(error) = store.expire_asides(keep) {
                     tracing::debug!(%error, "the trash is as it was");
                 }
@@ -392,7 +392,8 @@ pub(super) fn usage(store: &Store) -> Input {
         capacity_bytes: usage.capacity_bytes,
         used_bytes: usage.used_bytes,
         free_bytes: usage.free_bytes,
-        usable: !store.is_suspect(),
+        disk: store.disk_state(),
+        usable: store.is_usable(),
     }
 }
 
@@ -467,7 +468,7 @@ fn tell(note: &Note) {
             "this machine's clock is more than an hour from the others': nothing expires; set it right"
         ),
         Note::SaveFailed => {
-            tracing::error!("the disk refuses; this node stores nothing until it is restarted")
+            tracing::error!("the disk refuses; this node acknowledges nothing until it is started again")
         }
         Note::ClusterJoined { lineage } => tracing::info!(cluster = %lineage, "joined a cluster"),
     }

@@ -84,6 +84,8 @@ struct Copies<'a> {
     surplus: Vec<&'a Holder>,
     /// Draining holders on machines with no copy that stays.
     draining: Vec<&'a Holder>,
+    /// Those that may be read as a last resort.
+    failing: Vec<NodeId>,
     /// Machines with a copy in grace and none that is up.
     grace: BTreeSet<&'a MachineId>,
     /// Machines that nothing is to be put on.
@@ -99,6 +101,7 @@ impl<'a> Copies<'a> {
             up: BTreeMap::new(),
             surplus: Vec::new(),
             draining: Vec::new(),
+            failing: Vec::new(),
             grace: BTreeSet::new(),
             taken: BTreeSet::new(),
             coming: BTreeSet::new(),
@@ -122,6 +125,7 @@ impl<'a> Copies<'a> {
                         copies.grace.insert(machine);
                     }
                 }
+                HolderState::Failing => copies.failing.push(holder.node),
                 HolderState::Dropping => copies.dropping = true,
             }
             copies.taken.insert(machine.clone());
@@ -144,7 +148,8 @@ impl<'a> Copies<'a> {
 
     /// Those who have it, those that stay before those that leave.
     fn sources(&self) -> Vec<NodeId> {
-        self.up.values().copied().chain(self.draining.iter().map(|holder| holder.node)).collect()
+        let leaving = self.draining.iter().map(|holder| holder.node);
+        self.up.values().copied().chain(leaving).chain(self.failing.iter().copied()).collect()
     }
 
     /// Who must promise, the last to be dropped first: a promise keeps its giver from dropping.
@@ -268,7 +273,8 @@ pub fn state(input: &PlanInput<'_>) -> FileState {
         return FileState::Ok;
     }
     let copies = Copies::count(input);
-    if copies.up.is_empty() && copies.draining.is_empty() && !copies.dropping {
+    let readable = copies.sources();
+    if readable.is_empty() && !copies.dropping {
         FileState::Lost
     } else if copies.up.len() < wanted {
         let mending = !copies.coming.is_empty() || copies.room(input).is_some();

@@ -129,7 +129,7 @@ fn hears_incumbent(view: &View<'_>, peer: &Presence) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::types::{DiskId, InstanceId, Lineage, MachineId};
+    use crate::types::{DiskId, DiskState, InstanceId, Lineage, MachineId};
 
     fn node(n: u8) -> Presence {
         Presence {
@@ -147,6 +147,7 @@ mod tests {
             term: Term::default(),
             proxy: None,
             disk: DiskId::default(),
+            disk_state: DiskState::Ok,
             capacity_bytes: 0,
             used_bytes: 0,
             free_bytes: 0,

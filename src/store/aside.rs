@@ -13,9 +13,7 @@
 
 use super::change::Change;
 use super::error::{StoreError, at};
-use super::folder::remove_file;
 use super::incoming::Finished;
-use super::reading::open_plain;
 use super::verify::Hashing;
 use super::{Shared, Store};
 use crate::clock;
@@ -24,8 +22,6 @@ use crate::types::ContentId;
 use crate::wire::record::AsideRecord;
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::os::unix::fs::FileExt;
 use std::sync::{MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -100,7 +96,7 @@ impl Shared {
     }
 
     fn remove_aside_file(&self, content: &ContentId) {
-        if let Err(error) = remove_file(&self.folder.aside(content)) {
+        if let Err(error) = self.disk.remove(&self.folder.aside(content)) {
             tracing::warn!(%content, %error, "a content in the trash could not be removed; the next start does it");
         }
     }
@@ -117,7 +113,8 @@ impl Shared {
         }
         let path = self.folder.aside(content);
         let mut buffer = vec![0; bytes as usize];
-        open_plain(&path)?.read_exact_at(&mut buffer, offset).map_err(at(&path))?;
+        let file = self.disk.open_to_read(&path).map_err(at(&path))?;
+        file.read_at(&mut buffer, offset).map_err(at(&path))?;
         Ok(buffer.into())
     }
 
@@ -125,13 +122,13 @@ impl Shared {
     /// what has a row or a file alone goes.
     pub(super) fn load_asides(&self, rows: Vec<(ContentId, AsideRecord)>) -> Result<(), StoreError> {
         let is_there = |path: &std::path::Path, size: u64| {
-            fs::symlink_metadata(path).is_ok_and(|file| file.is_file() && file.len() == size)
+            self.disk.look(path).is_ok_and(|file| file.is_file() && file.len() == size)
         };
         let mut asides = self.asides();
         for (content, AsideRecord { record, since_ms }) in rows {
             let (place, contents) = (self.folder.aside(&content), self.folder.content(&content));
             if !is_there(&place, record.size) && is_there(&contents, record.size) {
-                fs::rename(&contents, &place).map_err(at(&contents))?;
+                self.disk.rename(&contents, &place).map_err(at(&contents))?;
             }
             if is_there(&place, record.size) {
                 asides.insert(content, record.size, since_ms);
@@ -140,11 +137,11 @@ impl Shared {
             }
         }
         let trash = self.folder.trash();
-        for entry in fs::read_dir(&trash).map_err(at(&trash))? {
-            let entry = entry.map_err(at(&trash))?;
-            let content = ContentId::parse(&entry.file_name().display().to_string());
+        for name in self.disk.list(&trash).map_err(at(&trash))? {
+            let content = ContentId::parse(&name.display().to_string());
             if content.is_some_and(|content| asides.size(&content).is_none()) {
-                remove_file(&entry.path())?;
+                let path = trash.join(name);
+                self.disk.remove(&path).map_err(at(&path))?;
             }
         }
         Ok(())
@@ -169,12 +166,12 @@ impl Store {
         self.inner.writer.write(Change::Aside(*content, now))?;
         shared.readers.forget(content);
         let path = shared.folder.content(content);
-        match fs::rename(&path, shared.folder.aside(content)) {
+        match shared.disk.rename(&path, &shared.folder.aside(content)) {
             Ok(()) => shared.asides().insert(*content, size, now),
             Err(error) => {
                 tracing::warn!(%content, %error, "a surplus copy could not be kept in the trash");
                 shared.asides().gone.push(*content);
-                remove_file(&path)?;
+                shared.disk.remove(&path).map_err(at(&path))?;
             }
         }
         Ok(true)
@@ -201,7 +198,7 @@ impl Store {
         if !matches!(whole, Ok(true)) {
             tracing::warn!(%content, "a content in the trash is not what it was; it travels again");
             shared.asides().gone.push(*content);
-            remove_file(&path)?;
+            shared.disk.remove(&path).map_err(at(&path))?;
             return Ok(None);
         }
         if let Err(error) = shared.folder.place(&path, content) {

@@ -4,6 +4,7 @@ use super::database::{
     ASIDES, BLOB, CHUNKS, CONTENTS, EXTRA, INLINE, Location, META, NAMES, PAGES, PREFIXES, ROOTS, STOPPED,
     TERM, page_key,
 };
+use super::disk::DiskFile;
 use super::error::{StoreError, at, database};
 use crate::limits::{FRAME_HEAD_BYTES_MAX, MANIFEST_PAGE_CHUNKS};
 use crate::transfer::manifest::{PAGE_BYTES, decode_chunks};
@@ -12,8 +13,6 @@ use crate::wire::DecodeError;
 use crate::wire::record::{AsideRecord, CatalogWrite, ContentRecord, decode_record, encode_record};
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 /// One change, applied whole or not at all.
@@ -50,7 +49,7 @@ pub(super) struct NewContent {
 #[derive(Debug, Default)]
 pub(super) struct Pages {
     pub(super) first: Vec<Vec<u8>>,
-    pub(super) spilled: Option<File>,
+    pub(super) spilled: Option<DiskFile>,
     pub(super) spilled_pages: u32,
     pub(super) last: Vec<u8>,
 }
@@ -66,7 +65,7 @@ impl Pages {
         match &self.spilled {
             Some(file) if at < self.spilled_pages as usize => {
                 let mut page = vec![0; PAGE_BYTES];
-                file.read_exact_at(&mut page, (at * PAGE_BYTES) as u64)?;
+                file.read_at(&mut page, (at * PAGE_BYTES) as u64)?;
                 Ok(Some(page))
             }
             _ => Ok(None),

@@ -1,6 +1,7 @@
 //! What can go wrong in the store, and what to do about it.
 
 use crate::types::ContentId;
+use rustix::io::Errno;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -13,6 +14,12 @@ pub enum StoreError {
     Foreign {
         /// The folder.
         folder: PathBuf,
+    },
+    /// A folder that was in use does not say that it is ours.
+    #[error("{path}, which says what the data folder is, is missing or damaged")]
+    Format {
+        /// Where it should be said.
+        path: PathBuf,
     },
     /// The folder was written by a later program.
     #[error("{folder} has a format that this program does not know: {found}")]
@@ -42,6 +49,12 @@ pub enum StoreError {
     Missing {
         /// The file or folder that should be there.
         missing: PathBuf,
+    },
+    /// A rebuild was interrupted.
+    #[error("the catalog of {folder} was being rebuilt, and that did not come to its end")]
+    HalfRebuilt {
+        /// The folder.
+        folder: PathBuf,
     },
     /// The disk id of a folder that was in use is gone or unreadable.
     #[error("{path}, the id of this disk, is missing or damaged")]
@@ -127,15 +140,25 @@ impl StoreError {
         match self {
             StoreError::Foreign { .. } => Some("name an empty or a new folder"),
             StoreError::Newer { .. } => Some("start the newer thorp that wrote it, or name another folder"),
+            StoreError::Format { .. } => Some(
+                "if only thorp of this version used it, write `thorp data folder, format 1` into that file; \
+                 else move the whole folder away: peers have the copies",
+            ),
             StoreError::Locked { .. } => Some("stop the other thorp, or give this one a folder of its own"),
             StoreError::NotWritable { .. } => Some("check the folder's owner and permissions"),
             StoreError::Missing { .. } => Some(
-                "check that the disk is mounted; to start anew, name an empty folder: peers have the copies",
+                "check that the disk is mounted; if it is really lost, `thorp up --rebuild` takes in the \
+                 contents that are there and gets the rest from the peers",
             ),
-            StoreError::DiskId { .. } | StoreError::CatalogDamaged { .. } => {
-                Some("put the folder aside and start with an empty one: peers have the copies")
-            }
+            StoreError::HalfRebuilt { .. } => Some("`thorp up --rebuild` begins again"),
+            StoreError::DiskId { .. } | StoreError::CatalogDamaged { .. } => Some(
+                "`thorp up --rebuild` puts the catalog into `quarantine`, takes in the contents that are \
+                 whole, and gets the rest from the peers",
+            ),
             StoreError::Full { .. } => Some("make room on the disk, or raise the capacity"),
+            StoreError::Disk { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("check who owns it and its permissions")
+            }
             StoreError::Disk { .. } | StoreError::Database { .. } | StoreError::Suspect => {
                 Some("check the disk (dmesg, SMART), then start thorp again")
             }
@@ -149,20 +172,33 @@ impl StoreError {
         }
     }
 
+    /// Whether it says that the copy is bad, rather than that the machine is short of something.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Damaged(_) | StoreError::NoSuchPart { .. } => true,
+            StoreError::Disk { source, .. } => {
+                matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
+                    || super::disk::is_no_file(source)
+                    || source.raw_os_error() == Some(Errno::IO.raw_os_error())
+            }
+            _ => false,
+        }
+    }
+
     /// The error for a failed operation on `path`; a full disk has its own.
     pub(super) fn disk(path: &Path, source: io::Error) -> StoreError {
-        match source.kind() {
-            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
-                StoreError::Full { needed_bytes: 0, free_bytes: 0 }
-            }
-            _ => StoreError::Disk { path: path.into(), source },
+        if super::health::is_full(&source) {
+            StoreError::Full { needed_bytes: 0, free_bytes: 0 }
+        } else {
+            StoreError::Disk { path: path.into(), source }
         }
     }
 
     /// The error for a failed database operation; a full disk has its own.
     pub(super) fn database(source: &Arc<redb::Error>) -> StoreError {
         match source.as_ref() {
-            redb::Error::Io(error) if error.kind() == io::ErrorKind::StorageFull => {
+            redb::Error::Io(error) if super::health::is_full(error) => {
                 StoreError::Full { needed_bytes: 0, free_bytes: 0 }
             }
             _ => StoreError::Database { source: Arc::clone(source) },

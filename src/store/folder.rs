@@ -7,19 +7,22 @@
 //! | `catalog.redb` | the database |
 //! | `contents/ab/cdef…` | a content under its id |
 //! | `incoming/` | contents in the making and broken-off ones |
-//! | `quarantine/` | damaged contents, for a person to look at |
+//! | `reserve` | room for the catalog on a disk that others filled |
+//! | `rebuilding` | only while a damaged catalog is being replaced |
+//! | `quarantine/` | damaged contents and catalogs, for a person to look at |
 //! | `trash/` | contents that were a copy too many, kept a while, no copies |
 //! | `disk` | [`DiskId`]; written last, so it says that the folder was in use |
 //!
 //! Invariant: a folder that was in use is never taken for a new one. Where its database, contents
 //! or id are missing (a disk that is not mounted) it is refused, not started empty.
 
+use super::disk::{Disk, is_no_file};
 use super::error::{StoreError, at};
+use crate::limits::QUARANTINE_KEEP_MS;
 use crate::types::{ContentId, DiskId};
-use rustix::fs::FlockOperation;
-use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -35,6 +38,7 @@ const NEIGHBOURS: [&str; 5] = ["lost+found", "node.key", "lock", "format.new", "
 #[derive(Debug)]
 pub(super) struct Folder {
     root: PathBuf,
+    disk: Disk,
     /// Which folders of `contents/` are known to be durable; at most 256.
     synced: Mutex<Vec<u8>>,
     _lock: File,
@@ -42,35 +46,28 @@ pub(super) struct Folder {
 
 impl Folder {
     /// Makes the folder if need be, checks that it is ours, and locks it.
-    pub(super) fn lock(root: &Path) -> Result<Folder, StoreError> {
+    pub(super) fn lock(disk: &Disk, root: &Path) -> Result<Folder, StoreError> {
         let unwritable = |source| StoreError::NotWritable { folder: root.into(), source };
         let new = !root.exists();
-        DirBuilder::new().recursive(true).mode(0o700).create(root).map_err(unwritable)?;
+        disk.make_folders(root).map_err(unwritable)?;
         if new && let Some(parent) = root.parent() {
             let parent = if parent.as_os_str().is_empty() { Path::new(".") } else { parent };
-            sync_folder(parent)?;
+            disk.sync_folder(parent).map_err(at(parent))?;
         }
-        check_format(root)?;
-        let lock = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(root.join("lock"))
-            .map_err(unwritable)?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => {}
-            Err(rustix::io::Errno::WOULDBLOCK) => return Err(StoreError::Locked { folder: root.into() }),
-            Err(error) => return Err(StoreError::disk(&root.join("lock"), error.into())),
+        check_format(disk, root)?;
+        let path = root.join("lock");
+        let (lock, locked) = disk.lock(&path).map_err(|source| {
+            let folder = if is_no_file(&source) { path.clone() } else { root.into() };
+            StoreError::NotWritable { folder, source }
+        })?;
+        if !locked {
+            return Err(StoreError::Locked { folder: root.into() });
         }
         // Another process may have made the folder between our look and our lock.
-        if !check_format(root)? {
-            write_whole(&root.join("format"), FORMAT.as_bytes()).map_err(|error| match error {
-                StoreError::Disk { source, .. } => StoreError::NotWritable { folder: root.into(), source },
-                other => other,
-            })?;
+        if !check_format(disk, root)? {
+            disk.write_whole(&root.join("format"), FORMAT.as_bytes()).map_err(unwritable)?;
         }
-        Ok(Folder { root: root.into(), synced: Mutex::default(), _lock: lock })
+        Ok(Folder { root: root.into(), disk: disk.clone(), synced: Mutex::default(), _lock: lock })
     }
 
     pub(super) fn root(&self) -> &Path {
@@ -87,6 +84,11 @@ impl Folder {
 
     pub(super) fn incoming(&self) -> PathBuf {
         self.root.join("incoming")
+    }
+
+    /// Lies in the folder while it is being rebuilt.
+    pub(super) fn rebuild_mark(&self) -> PathBuf {
+        self.root.join("rebuilding")
     }
 
     pub(super) fn trash(&self) -> PathBuf {
@@ -111,13 +113,15 @@ impl Folder {
     /// The disk's id; `None` if the folder was never in use.
     pub(super) fn disk(&self) -> Result<Option<DiskId>, StoreError> {
         let path = self.root.join("disk");
-        match fs::read_to_string(&path) {
-            Ok(text) => match DiskId::parse(text.trim_end()) {
-                Some(disk) => Ok(Some(disk)),
-                None => Err(StoreError::DiskId { path }),
-            },
+        match self.disk.read_start(&path, 256) {
+            Ok(bytes) => {
+                match std::str::from_utf8(&bytes).ok().and_then(|text| DiskId::parse(text.trim_end())) {
+                    Some(disk) => Ok(Some(disk)),
+                    None => Err(StoreError::DiskId { path }),
+                }
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => Err(StoreError::DiskId { path }),
+            Err(error) if is_no_file(&error) => Err(StoreError::DiskId { path }),
             Err(error) => Err(StoreError::disk(&path, error)),
         }
     }
@@ -126,22 +130,23 @@ impl Folder {
     pub(super) fn draw_disk(&self) -> Result<DiskId, StoreError> {
         let path = self.root.join("disk");
         let disk = DiskId(crate::clock::entropy().map_err(at(&path))?);
-        write_whole(&path, format!("{disk}\n").as_bytes())?;
+        self.disk.write_whole(&path, format!("{disk}\n").as_bytes()).map_err(at(&path))?;
         Ok(disk)
     }
 
     /// Makes the folders of a new data folder.
     pub(super) fn make(&self) -> Result<(), StoreError> {
         for path in [self.contents(), self.incoming(), self.quarantined()] {
-            make_folder(&path)?;
+            self.disk.make_folder(&path).map_err(at(&path))?;
         }
         self.make_trash()?;
-        sync_folder(&self.root)
+        self.disk.sync_folder(&self.root).map_err(at(&self.root))
     }
 
     /// Makes the folder for contents that are no copies any more, which older folders lack.
     pub(super) fn make_trash(&self) -> Result<(), StoreError> {
-        make_folder(&self.trash())
+        let trash = self.trash();
+        self.disk.make_folder(&trash).map_err(at(&trash))
     }
 
     /// Moves a complete and synced file to its place under `content`, durably.
@@ -151,87 +156,111 @@ impl Folder {
         {
             let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
             if !synced.contains(&content.0[0]) {
-                make_folder(parent)?;
-                sync_folder(&self.contents())?;
+                self.disk.make_folder(parent).map_err(at(parent))?;
+                self.disk.sync_folder(&self.contents()).map_err(at(parent))?;
                 synced.push(content.0[0]);
             }
         }
-        fs::rename(file, &target).map_err(at(&target))?;
-        sync_folder(parent)
+        self.disk.rename(file, &target).map_err(at(&target))?;
+        self.disk.sync_folder(parent).map_err(at(parent))
     }
 
-    /// Puts a damaged content aside.
+    /// Puts a damaged content aside, whatever lies in its place.
     pub(super) fn quarantine(&self, content: &ContentId) -> Result<(), StoreError> {
         let path = self.content(content);
-        let target = self.quarantined().join(content.to_string());
-        match fs::rename(&path, &target) {
+        let folder = self.quarantined();
+        let target = folder.join(content.to_string());
+        self.disk.make_folder(&folder).map_err(at(&folder))?;
+        match self.disk.rename(&path, &target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result.map_err(at(&path)),
+        }
+    }
+
+    /// Moves a damaged catalog aside, durably; gives where it is now.
+    pub(super) fn quarantine_catalog(&self) -> Result<PathBuf, StoreError> {
+        let folder = self.quarantined();
+        self.disk.make_folder(&folder).map_err(at(&folder))?;
+        let target = folder.join(format!("catalog-{}.redb", crate::clock::wall().0));
+        self.disk.rename(&self.catalog(), &target).map_err(at(&target))?;
+        self.disk.sync_folder(&folder).map_err(at(&folder))?;
+        self.disk.sync_folder(&self.root).map_err(at(&self.root))?;
+        Ok(target)
+    }
+
+    /// A good copy is here again: the bad one has nothing more to tell.
+    pub(super) fn forget_quarantined(&self, content: &ContentId) {
+        let path = self.quarantined().join(content.to_string());
+        if let Err(error) = self.disk.remove(&path) {
+            tracing::debug!(%content, %error, "a damaged copy stays in quarantine");
+        }
+    }
+
+    /// Removes contents that have been in quarantine for [`QUARANTINE_KEEP_MS`]; catalogs and what
+    /// is not ours stay.
+    pub(super) fn expire_quarantine(&self, wall_ms: u64) {
+        let folder = self.quarantined();
+        for name in self.disk.list(&folder).unwrap_or_default() {
+            let is_content = name.to_str().is_some_and(|name| ContentId::parse(name).is_some());
+            let path = folder.join(&name);
+            // Moving a file here changed its inode, and its bytes not.
+            let moved_ms =
+                |file: fs::Metadata| u64::try_from(file.ctime()).unwrap_or(0).saturating_mul(1_000);
+            let old = self.disk.look(&path).is_ok_and(|file| {
+                file.is_file() && wall_ms.saturating_sub(moved_ms(file)) > QUARANTINE_KEEP_MS
+            });
+            if is_content
+                && old
+                && let Err(error) = self.disk.remove(&path)
+            {
+                tracing::debug!(%error, "a damaged copy stays in quarantine");
+            }
         }
     }
 }
 
 /// Whether `root` is a data folder already; an error if it is something else.
-fn check_format(root: &Path) -> Result<bool, StoreError> {
+fn check_format(disk: &Disk, root: &Path) -> Result<bool, StoreError> {
     let path = root.join("format");
-    match fs::read(&path) {
+    let damaged = || Err(StoreError::Format { path: path.clone() });
+    match disk.read_start(&path, 256) {
         Ok(bytes) if bytes == FORMAT.as_bytes() => Ok(true),
         Ok(bytes) => {
             let text = String::from_utf8_lossy(&bytes);
-            if text.starts_with(FORMAT_STEM) {
+            let number = text.strip_prefix(FORMAT_STEM).map(str::trim_end);
+            if number.is_some_and(|number| number != "1" && number.parse::<u32>().is_ok()) {
                 let found = text.trim_end().chars().take(80).collect::<String>().into();
                 Err(StoreError::Newer { folder: root.into(), found })
+            } else if was_in_use(disk, root) || FORMAT.as_bytes().starts_with(&bytes) {
+                damaged()
             } else {
                 Err(StoreError::Foreign { folder: root.into() })
             }
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            for entry in fs::read_dir(root).map_err(at(root))? {
-                let name = entry.map_err(at(root))?.file_name();
-                // What commands keep in a folder that no node has used yet.
-                let kept_key = name.to_str().is_some_and(|name| name.starts_with("derived-"));
-                if !kept_key && !NEIGHBOURS.iter().any(|known| name == *known) {
+            if was_in_use(disk, root) {
+                return damaged();
+            }
+            for name in disk.list(root).map_err(at(root))? {
+                // What commands keep, or left when they were stopped, where no node ran yet.
+                let kept = ["derived-", ".key-", ".addresses"];
+                let is_kept =
+                    name.to_str().is_some_and(|name| kept.iter().any(|kept| name.starts_with(kept)));
+                if !is_kept && !NEIGHBOURS.iter().any(|known| name == *known) {
                     return Err(StoreError::Foreign { folder: root.into() });
                 }
             }
             Ok(false)
         }
-        Err(source) => Err(StoreError::NotWritable { folder: root.into(), source }),
+        Err(error) if is_no_file(&error) => damaged(),
+        Err(error) if error.kind() == io::ErrorKind::NotADirectory => {
+            Err(StoreError::NotWritable { folder: root.into(), source: error })
+        }
+        Err(error) => Err(StoreError::disk(&path, error)),
     }
 }
 
-fn make_folder(path: &Path) -> Result<(), StoreError> {
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        result => result.map_err(at(path)),
-    }
-}
-
-/// Makes the names in a folder durable.
-pub(super) fn sync_folder(path: &Path) -> Result<(), StoreError> {
-    let folder = File::open(path).map_err(at(path))?;
-    folder.sync_all().map_err(at(path))
-}
-
-/// A new file of ours alone.
-pub(super) fn create_file(path: &Path) -> Result<File, StoreError> {
-    OpenOptions::new().read(true).write(true).create_new(true).mode(0o600).open(path).map_err(at(path))
-}
-
-/// Removes a file that may be gone already.
-pub(super) fn remove_file(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(at(path)),
-    }
-}
-
-/// Writes a small file so that it appears whole and durable, or not at all.
-fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
-    let draft = path.with_extension("new");
-    remove_file(&draft)?;
-    let mut file = create_file(&draft)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(at(&draft))?;
-    fs::rename(&draft, path).map_err(at(path))?;
-    sync_folder(path.parent().unwrap_or(path))
+/// Whether a database, or the id that is written last, lies in a folder.
+fn was_in_use(disk: &Disk, root: &Path) -> bool {
+    ["catalog.redb", "disk"].iter().any(|name| disk.look(&root.join(name)).is_ok())
 }

@@ -19,17 +19,22 @@
 //! new content is hashed anew. Memory is bounded whatever the size of a content.
 
 mod aside;
+mod backend;
 mod change;
 mod database;
+mod disk;
 mod error;
 mod folder;
+mod health;
 mod incoming;
 mod index;
 mod open;
 mod part_file;
 mod partials;
 mod reading;
+mod rebuild;
 mod removed;
+mod reserve;
 mod space;
 mod verify;
 mod writer;
@@ -37,29 +42,35 @@ mod writer;
 pub use error::StoreError;
 pub use incoming::{Finished, FinishedFn, Incoming};
 pub use index::{HeldCopy, Pin};
+pub use rebuild::Rebuilt;
 pub use space::Usage;
 pub use verify::{Verification, Verified};
 pub use writer::Done;
 
 use crate::clock;
-use crate::types::{ContentId, DiskId, FileName, Term, Version};
+use crate::limits::QUARANTINE_INTERVAL_MS;
+use crate::types::{ContentId, DiskId, DiskState, FileName, Term, Version};
 use crate::wire::message::Context;
 use crate::wire::record::{CatalogWrite, ContentRecord};
 use aside::Asides;
 use bytes::Bytes;
 use change::Change;
 use database::Catalog;
+use disk::Disk;
+use error::at;
 use folder::Folder;
+use health::Health;
 use index::Index;
 use part_file::WriteBack;
 use partials::{Partials, Paths};
 use reading::Readers;
 use removed::Removed;
+use reserve::Reserve;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use writer::{Health, Writer};
+use writer::Writer;
 
 /// The open store of a data folder. Clones are handles to the same store; it closes, and the
 /// folder is free for others, when the last handle and the last [`Incoming`] are gone.
@@ -105,8 +116,12 @@ struct Shared {
     /// Bytes on disk of contents in the making and broken-off ones.
     incoming_bytes: Arc<AtomicU64>,
     capacity: Option<u64>,
-    disk: DiskId,
+    /// When the quarantine was last looked through, wall milliseconds.
+    quarantine_looked_ms: AtomicU64,
+    disk_id: DiskId,
+    reserve: Arc<Reserve>,
     folder: Folder,
+    disk: Disk,
 }
 
 impl Shared {
@@ -123,7 +138,7 @@ impl Shared {
                 partials.forget(id);
                 bytes
             };
-            Paths::new(&self.folder.incoming(), id).remove();
+            Paths::new(&self.folder.incoming(), id).remove(&self.disk);
             self.incoming_bytes.fetch_sub(bytes, Ordering::Relaxed);
         }
     }
@@ -143,19 +158,34 @@ impl Store {
     /// When the folder is not ours, of a newer format, in use, not writable, damaged, or has lost
     /// its database, contents or id; each has its own error and hint.
     pub fn open(folder: &Path, capacity: Option<u64>) -> Result<(Store, Loaded), StoreError> {
-        open::open(folder, capacity)
+        open::open(folder, capacity, false)
+    }
+
+    /// Puts the database of a folder aside, makes a new one and takes in the contents that lie
+    /// there, each hashed anew. What only the database had must come from the peers.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; a database that is damaged or missing is what this is for.
+    pub fn rebuild(folder: &Path) -> Result<Rebuilt, StoreError> {
+        rebuild::rebuild(folder)
     }
 
     /// The id of the disk.
     #[must_use]
     pub fn disk(&self) -> DiskId {
-        self.inner.shared.disk
+        self.inner.shared.disk_id
     }
 
-    /// Whether a sync failed, so that nothing is written any more.
+    /// How the disk is.
     #[must_use]
-    pub fn is_suspect(&self) -> bool {
-        self.inner.shared.health.is_suspect()
+    pub fn disk_state(&self) -> DiskState {
+        self.inner.shared.health.state()
+    }
+
+    /// Whether the catalog can be written now: the disk is not suspect, and has some room.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
+        self.inner.shared.health.commits_go_on()
     }
 
     /// Commits since the store was opened.
@@ -164,8 +194,9 @@ impl Store {
         self.inner.shared.health.commits()
     }
 
-    /// Writes changes of the catalog, all or none; blocks while the queue is full. `done` is
-    /// called once they are durable.
+    /// Writes changes of the catalog, all or none. Never blocks, and needs no room of a disk that
+    /// has none: the changes then wait, and later ones of the same names take their place. `done`
+    /// is called once they are durable, or never can be.
     pub fn write_catalog(&self, writes: Vec<CatalogWrite>, done: Done) {
         match change::check_writes(&writes) {
             Ok(()) => self.inner.writer.submit(Change::Catalog(writes), done),
@@ -258,7 +289,8 @@ impl Store {
         self.inner.writer.write(Change::Remove(*content))?;
         shared.readers.forget(content);
         if size > crate::limits::INLINE_BYTES_MAX {
-            folder::remove_file(&shared.folder.content(content))?;
+            let path = shared.folder.content(content);
+            shared.disk.remove(&path).map_err(at(&path))?;
         }
         shared.removed.something_went();
         Ok(true)
@@ -270,11 +302,19 @@ impl Store {
         Incoming::new(self.clone())
     }
 
-    /// Removes broken-off contents that were kept for long enough; call it now and then.
-    pub fn expire_partials(&self) {
+    /// What is due from time to time: removes broken-off and damaged contents that were kept for
+    /// long enough, and looks whether there is room.
+    pub fn tend(&self) {
         let shared = &self.inner.shared;
-        let expired = shared.partials().expired(clock::wall().0);
+        let now = clock::wall().0;
+        let expired = shared.partials().expired(now);
         shared.remove_partials(expired);
+        let looked = shared.quarantine_looked_ms.load(Ordering::Relaxed);
+        if now.saturating_sub(looked) >= QUARANTINE_INTERVAL_MS {
+            shared.quarantine_looked_ms.store(now, Ordering::Relaxed);
+            shared.folder.expire_quarantine(now);
+        }
+        space::look(shared);
     }
 
     /// A blob that another part of the program keeps here.

@@ -1,14 +1,11 @@
 //! The file of a content in the making, and the thread that syncs large ones while they grow.
 
+use super::disk::DiskFile;
 use super::error::{StoreError, at};
-use super::folder::create_file;
 use super::partials::{Journal, Paths};
-use super::writer::Health;
 use super::{Shared, space};
 use crate::limits::{WRITE_BACK_BYTES, WRITE_BACK_QUEUE_MAX};
 use crate::types::ChunkRef;
-use std::fs::{File, OpenOptions};
-use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -44,19 +41,18 @@ impl Syncs {
 
 /// The thread that syncs growing files early, so that the sync at the end is short.
 pub(super) struct WriteBack {
-    queue: Option<SyncSender<(Arc<File>, Arc<Syncs>)>>,
+    queue: Option<SyncSender<(Arc<DiskFile>, Arc<Syncs>)>>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl WriteBack {
-    pub(super) fn start(health: Arc<Health>) -> std::io::Result<WriteBack> {
-        let (queue, files) = sync_channel::<(Arc<File>, Arc<Syncs>)>(WRITE_BACK_QUEUE_MAX);
+    pub(super) fn start() -> std::io::Result<WriteBack> {
+        let (queue, files) = sync_channel::<(Arc<DiskFile>, Arc<Syncs>)>(WRITE_BACK_QUEUE_MAX);
         let thread = std::thread::Builder::new().name("store-write-back".into()).spawn(move || {
             while let Ok((file, syncs)) = files.recv() {
-                let result = file.sync_data();
+                let result = file.sync_content();
                 if let Err(error) = &result {
                     tracing::error!(%error, "an early sync failed");
-                    health.set_suspect();
                 }
                 syncs.end(result.is_err());
             }
@@ -64,7 +60,7 @@ impl WriteBack {
         Ok(WriteBack { queue: Some(queue), thread: Some(thread) })
     }
 
-    fn sync(&self, file: &Arc<File>, syncs: &Arc<Syncs>) {
+    fn sync(&self, file: &Arc<DiskFile>, syncs: &Arc<Syncs>) {
         let Some(queue) = &self.queue else { return };
         syncs.begin();
         match queue.try_send((Arc::clone(file), Arc::clone(syncs))) {
@@ -89,7 +85,7 @@ impl Drop for WriteBack {
 pub(super) struct PartFile {
     pub(super) id: u64,
     pub(super) paths: Paths,
-    file: Arc<File>,
+    file: Arc<DiskFile>,
     journal: Journal,
     syncs: Arc<Syncs>,
     unsynced: u64,
@@ -103,7 +99,7 @@ pub(super) struct PartFile {
 impl PartFile {
     /// A new file, or the one of the broken-off content `adopt`.
     pub(super) fn open(shared: &Shared, adopt: Option<u64>) -> Result<PartFile, StoreError> {
-        shared.health.check()?;
+        shared.health.check_room()?;
         let adopted = adopt.and_then(|id| shared.partials().adopt(id).map(|bytes| (id, bytes)));
         let incoming = shared.folder.incoming();
         let (id, bytes) = match adopted {
@@ -112,12 +108,17 @@ impl PartFile {
         };
         let paths = Paths::new(&incoming, id);
         let file = match adopted {
-            Some(_) => {
-                OpenOptions::new().read(true).write(true).open(&paths.part).map_err(at(&paths.part))?
-            }
-            None => create_file(&paths.part)?,
+            Some(_) => shared.disk.open_to_write(&paths.part),
+            None => shared.disk.create(&paths.part),
         };
-        let journal = Journal::append_to(&paths.journal)?;
+        let opened = file
+            .map_err(at(&paths.part))
+            .and_then(|file| Ok((file, Journal::open(&shared.disk, &paths.journal, adopted.is_none())?)));
+        let (file, journal) = opened.inspect_err(|_| {
+            shared.partials().forget(id);
+            shared.incoming_bytes.fetch_sub(bytes, Ordering::Relaxed);
+            paths.remove(&shared.disk);
+        })?;
         Ok(PartFile {
             id,
             paths,
@@ -138,9 +139,9 @@ impl PartFile {
         offset: u64,
         data: &[u8],
     ) -> Result<(), StoreError> {
-        shared.health.check()?;
+        shared.health.check_room()?;
         space::check(shared, data.len() as u64)?;
-        self.file.write_all_at(data, offset).map_err(at(&self.paths.part))?;
+        self.file.write_at(data, offset).map_err(at(&self.paths.part))?;
         let written = data.len() as u64;
         self.bytes += written;
         self.total.fetch_add(written, Ordering::Relaxed);
@@ -160,24 +161,25 @@ impl PartFile {
 
     pub(super) fn read(&self, offset: u64, bytes: u32) -> Result<Vec<u8>, StoreError> {
         let mut buffer = vec![0; bytes as usize];
-        self.file.read_exact_at(&mut buffer, offset).map_err(at(&self.paths.part))?;
+        self.file.read_at(&mut buffer, offset).map_err(at(&self.paths.part))?;
         Ok(buffer)
     }
 
     /// Makes the bytes of the file durable; it then has exactly `size`. Not tried again.
     pub(super) fn sync(&self, shared: &Shared, size: u64) -> Result<(), StoreError> {
         let early_failed = self.syncs.wait();
-        let synced = self.file.metadata().and_then(|metadata| {
-            if metadata.len() != size {
-                self.file.set_len(size)?;
+        let synced = self.file.len().and_then(|bytes| {
+            if bytes != size {
+                self.file.resize(size)?;
             }
-            self.file.sync_data()
+            self.file.sync_content()
         });
-        if early_failed || synced.is_err() {
-            shared.health.set_suspect();
-        }
         synced.map_err(at(&self.paths.part))?;
-        if early_failed { Err(StoreError::Suspect) } else { Ok(()) }
+        if early_failed {
+            shared.health.check()?;
+            return Err(StoreError::Full { needed_bytes: 0, free_bytes: 0 });
+        }
+        Ok(())
     }
 
     /// No longer counts the file's bytes as incoming; what becomes of it is the caller's.
@@ -189,7 +191,7 @@ impl PartFile {
     pub(super) fn discard(mut self, shared: &Shared) {
         self.uncount();
         shared.partials().forget(self.id);
-        self.paths.remove();
+        self.paths.remove(&shared.disk);
     }
 
     /// Keeps the file for the next try.
@@ -197,11 +199,11 @@ impl PartFile {
         self.uncount();
         let mut partials = shared.partials();
         partials.forget(self.id);
-        if partials.add(&shared.folder.incoming(), self.id) {
+        if partials.add(&shared.disk, &shared.folder.incoming(), self.id) {
             self.total.fetch_add(partials.bytes(self.id), Ordering::Relaxed);
         } else {
             drop(partials);
-            self.paths.remove();
+            self.paths.remove(&shared.disk);
         }
     }
 }

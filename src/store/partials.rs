@@ -5,15 +5,13 @@
 //! chunk hash (32), length (u32 LE), offset (u64 LE). Neither is synced. Invariant: a journal is
 //! only a hint; whatever is read by it is hashed before it is used.
 
+use super::disk::{Disk, DiskFile, bytes_on_disk, modified_ms};
 use super::error::{StoreError, at};
-use super::folder::remove_file;
 use crate::clock;
 use crate::limits::{CHUNK_BYTES_MAX, PARTIAL_CHUNKS_MAX, PARTIAL_KEEP};
 use crate::types::{ChunkHash, ChunkRef};
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, OpenOptions};
-use std::io::{BufReader, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io;
 use std::path::{Path, PathBuf};
 
 /// Bytes of a journal record.
@@ -35,9 +33,9 @@ impl Paths {
     }
 
     /// Removes both files; what cannot be removed goes at the next start.
-    pub(super) fn remove(&self) {
+    pub(super) fn remove(&self, disk: &Disk) {
         for path in [&self.journal, &self.part] {
-            if let Err(error) = remove_file(path) {
+            if let Err(error) = disk.remove(path) {
                 tracing::warn!(%error, "left behind");
             }
         }
@@ -46,19 +44,28 @@ impl Paths {
 
 /// The journal of an incoming content.
 #[derive(Debug)]
-pub(super) struct Journal(File);
+pub(super) struct Journal {
+    file: DiskFile,
+    /// Where the next record goes: what a crash tore is written over.
+    end: u64,
+}
 
 impl Journal {
-    pub(super) fn append_to(path: &Path) -> Result<Journal, StoreError> {
-        OpenOptions::new().create(true).append(true).mode(0o600).open(path).map(Journal).map_err(at(path))
+    /// A new one, or that of a broken-off content that goes on.
+    pub(super) fn open(disk: &Disk, path: &Path, is_new: bool) -> Result<Journal, StoreError> {
+        let file = if is_new { disk.create(path) } else { disk.open_to_write(path) }.map_err(at(path))?;
+        let bytes = file.len().map_err(at(path))?;
+        Ok(Journal { file, end: bytes - bytes % RECORD_BYTES as u64 })
     }
 
-    pub(super) fn append(&mut self, chunk: ChunkRef, offset: u64) -> std::io::Result<()> {
+    pub(super) fn append(&mut self, chunk: ChunkRef, offset: u64) -> io::Result<()> {
         let mut record = [0; RECORD_BYTES];
         record[..32].copy_from_slice(&chunk.hash.0);
         record[32..36].copy_from_slice(&chunk.bytes.to_le_bytes());
         record[36..].copy_from_slice(&offset.to_le_bytes());
-        self.0.write_all(&record)
+        self.file.write_at(&record, self.end)?;
+        self.end += RECORD_BYTES as u64;
+        Ok(())
     }
 }
 
@@ -80,18 +87,18 @@ pub(super) struct Partials {
 
 impl Partials {
     /// Registers what `<id>.journal` lists; `false` if there is nothing worth keeping.
-    pub(super) fn add(&mut self, incoming: &Path, id: u64) -> bool {
+    pub(super) fn add(&mut self, disk: &Disk, incoming: &Path, id: u64) -> bool {
         let paths = Paths::new(incoming, id);
-        let (Ok(part), Ok(journal)) = (fs::metadata(&paths.part), File::open(&paths.journal)) else {
-            return false;
-        };
+        let Ok(part) = disk.look(&paths.part) else { return false };
         let keep_ms = u64::try_from(PARTIAL_KEEP.as_millis()).unwrap_or(u64::MAX);
         let until_ms = modified_ms(&part).saturating_add(keep_ms);
-        if until_ms <= clock::wall().0 {
+        if !part.is_file() || until_ms <= clock::wall().0 {
             return false;
         }
-        let (mut reader, mut record, mut known) = (BufReader::new(journal), [0; RECORD_BYTES], 0);
-        while self.chunks.len() < PARTIAL_CHUNKS_MAX && reader.read_exact(&mut record).is_ok() {
+        let room = PARTIAL_CHUNKS_MAX.saturating_sub(self.chunks.len());
+        let Ok(journal) = disk.read_start(&paths.journal, room * RECORD_BYTES) else { return false };
+        let mut known = 0;
+        for record in journal.chunks_exact(RECORD_BYTES) {
             let (mut hash, mut offset) = ([0; 32], [0; 8]);
             hash.copy_from_slice(&record[..32]);
             offset.copy_from_slice(&record[36..]);
@@ -103,7 +110,7 @@ impl Partials {
             known += 1;
         }
         if known > 0 {
-            self.files.insert(id, Partial { bytes: part.blocks() * 512, until_ms, chunks: known });
+            self.files.insert(id, Partial { bytes: bytes_on_disk(&part), until_ms, chunks: known });
         }
         known > 0
     }
@@ -152,9 +159,4 @@ impl Partials {
     pub(super) fn bytes(&self, id: u64) -> u64 {
         self.files.get(&id).map_or(0, |partial| partial.bytes)
     }
-}
-
-/// When a file was last written, wall milliseconds.
-pub(super) fn modified_ms(file: &fs::Metadata) -> u64 {
-    u64::try_from(file.mtime()).unwrap_or(0).saturating_mul(1_000)
 }

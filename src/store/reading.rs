@@ -1,6 +1,7 @@
 //! Reading contents back.
 
 use super::Shared;
+use super::disk::{Disk, DiskFile};
 use super::error::{StoreError, at};
 use crate::limits::{CHUNK_BYTES_MAX, INLINE_BYTES_MAX, OPEN_CONTENTS_MAX};
 use crate::transfer::manifest::chunk_hash;
@@ -8,18 +9,15 @@ use crate::types::{ChunkRef, ContentId};
 use crate::wire::record::ContentRecord;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// Content files lately read, most recent last: a fetch reads one file a thousand times.
 #[derive(Debug, Default)]
-pub(super) struct Readers(Mutex<VecDeque<(ContentId, Arc<File>)>>);
+pub(super) struct Readers(Mutex<VecDeque<(ContentId, Arc<DiskFile>)>>);
 
 impl Readers {
-    fn get(&self, content: &ContentId, path: &Path) -> Result<Arc<File>, StoreError> {
+    fn get(&self, disk: &Disk, content: &ContentId, path: &Path) -> Result<Arc<DiskFile>, StoreError> {
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(at) = open.iter().position(|(known, _)| known == content)
             && let Some(entry) = open.remove(at)
@@ -28,7 +26,7 @@ impl Readers {
             open.push_back(entry);
             return Ok(file);
         }
-        let file = Arc::new(open_plain(path)?);
+        let file = Arc::new(disk.open_to_read(path).map_err(at(path))?);
         if open.len() >= OPEN_CONTENTS_MAX {
             open.pop_front();
         }
@@ -39,12 +37,6 @@ impl Readers {
     pub(super) fn forget(&self, content: &ContentId) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(known, _)| known != content);
     }
-}
-
-/// Opens a file for reading, never through a symbolic link.
-pub(super) fn open_plain(path: &Path) -> Result<File, StoreError> {
-    let no_follow = i32::try_from(rustix::fs::OFlags::NOFOLLOW.bits()).unwrap_or(0);
-    OpenOptions::new().read(true).custom_flags(no_follow).open(path).map_err(at(path))
 }
 
 impl Shared {
@@ -83,9 +75,9 @@ impl Shared {
             return self.catalog.inline(content, part)?.map(Bytes::from).ok_or_else(missing);
         }
         let path = self.folder.content(content);
-        let file = self.readers.get(content, &path)?;
+        let file = self.readers.get(&self.disk, content, &path)?;
         let mut buffer = vec![0; bytes as usize];
-        file.read_exact_at(&mut buffer, offset).map_err(at(&path))?;
+        file.read_at(&mut buffer, offset).map_err(at(&path))?;
         Ok(buffer.into())
     }
 
@@ -102,18 +94,5 @@ impl Shared {
 
     fn held(&self, content: &ContentId) -> Result<u64, StoreError> {
         self.index.size(content).ok_or(StoreError::NotHeld(*content))
-    }
-}
-
-/// Whether an error says that the copy is bad, rather than that the machine is short of something.
-pub(super) fn is_damage(error: &StoreError) -> bool {
-    match error {
-        StoreError::Damaged(_) | StoreError::NoSuchPart { .. } => true,
-        StoreError::Disk { source, .. } => {
-            matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
-                || source.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error())
-                || source.raw_os_error() == Some(rustix::io::Errno::LOOP.raw_os_error())
-        }
-        _ => false,
     }
 }

@@ -2,11 +2,16 @@
 //! the capacity that the owner set.
 //!
 //! Invariant: thorp never fills a disk. The headroom keeps room for the catalog, so that removing
-//! files and passing copies on work when no new content is taken.
+//! files and passing copies on work when no new content is taken; a part of it, the [`Reserve`], is
+//! really taken, because others fill disks as well. No content is taken while there is less.
+//!
+//! [`Reserve`]: super::reserve::Reserve
 
 use super::Shared;
+use super::disk::Room;
 use super::error::StoreError;
-use crate::limits::{HEADROOM_BYTES, HEADROOM_PERCENT, SMALL_DISK_BYTES};
+use super::reserve::reserve_bytes;
+use crate::limits::{HEADROOM_BYTES, HEADROOM_PERCENT, INODES_FREE_MIN, SMALL_DISK_BYTES};
 use std::sync::atomic::Ordering;
 
 /// How full the store is.
@@ -43,18 +48,46 @@ pub(super) fn usage(shared: &Shared) -> Usage {
 fn measure(shared: &Shared, aside_bytes: u64) -> Usage {
     let (used_bytes, contents) = shared.index.used();
     let incoming = shared.incoming_bytes.load(Ordering::Relaxed);
-    let on_disk = match rustix::fs::statvfs(shared.folder.root()) {
-        Ok(disk) => {
-            let size = disk.f_blocks.saturating_mul(disk.f_frsize);
-            usable(disk.f_bavail.saturating_mul(disk.f_frsize), size, aside_bytes)
-        }
-        Err(_) => 0,
+    let on_disk = match shared.disk.room(shared.folder.root()) {
+        Ok(room) if shared.health.check_room().is_ok() => above_headroom(shared, &room, aside_bytes),
+        _ => 0,
     };
     let free_bytes = match shared.capacity {
         Some(capacity) => on_disk.min(capacity.saturating_sub(used_bytes.saturating_add(incoming))),
         None => on_disk,
     };
     Usage { capacity_bytes: used_bytes.saturating_add(free_bytes), used_bytes, free_bytes, contents }
+}
+
+/// Bytes of the disk that contents may take.
+fn above_headroom(shared: &Shared, room: &Room, aside_bytes: u64) -> u64 {
+    if room.free_inodes.is_some_and(|inodes| inodes < INODES_FREE_MIN) {
+        return 0;
+    }
+    usable(room.free_bytes.saturating_add(shared.reserve.bytes()), room.bytes, aside_bytes)
+}
+
+/// Looks whether the disk is full, and makes the reserve if it is not there: call it now and then.
+pub(super) fn look(shared: &Shared) {
+    if shared.health.is_suspect() {
+        return;
+    }
+    let Ok(room) = shared.disk.room(shared.folder.root()) else { return };
+    if above_headroom(shared, &room, shared.asides().bytes()) == 0 {
+        shared.health.set_full("less room is free than is kept for the catalog");
+        return;
+    }
+    let wanted = reserve_bytes(room.bytes);
+    let whole = shared.reserve.bytes() >= wanted;
+    if whole && !shared.health.is_full() {
+        return;
+    }
+    match shared.reserve.make(wanted) {
+        Ok(()) => shared.health.set_roomy(),
+        // Where room cannot be taken ahead, what the disk says has to do.
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::Unsupported) => shared.health.set_roomy(),
+        Err(error) => tracing::debug!(%error, "there is no room for the reserve"),
+    }
 }
 
 /// Bytes that can be written before anything has to make way.
@@ -76,6 +109,7 @@ fn room(shared: &Shared) -> u64 {
 /// Makes sure that `needed_bytes` more may be written; contents aside make way, the oldest first, and
 /// broken-off ones. What would not be enough stays.
 pub(super) fn check(shared: &Shared, needed_bytes: u64) -> Result<(), StoreError> {
+    shared.health.check_room()?;
     if room(shared) >= needed_bytes {
         return Ok(());
     }

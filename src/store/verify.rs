@@ -9,18 +9,14 @@
 //! [`Claim`]: super::index::Claim
 
 use super::change::Change;
+use super::disk::DiskFile;
 use super::error::{StoreError, at};
-use super::folder::create_file;
-use super::reading::{is_damage, open_plain};
 use super::{Shared, Store};
 use crate::clock;
 use crate::limits::{INLINE_BYTES_MAX, VERIFIED_BATCH_MAX};
 use crate::transfer::manifest::{check_root, chunk_hash, parse_page};
 use crate::types::{ChunkRef, ContentId};
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Write;
-use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 /// How far a verification is.
@@ -48,7 +44,7 @@ pub(super) struct Hashing {
     size: u64,
     /// Where its bytes are, if not in the database.
     path: Option<PathBuf>,
-    file: Option<File>,
+    file: Option<DiskFile>,
     pages: Option<Vec<[u8; 32]>>,
     next_page: u32,
     chunks: VecDeque<ChunkRef>,
@@ -63,7 +59,7 @@ impl Hashing {
     }
 
     /// Hashes at least `bytes` more; `true` once all is done, and well. What is wrong is an error
-    /// that [`is_damage`] knows.
+    /// that [`StoreError::is_damage`] knows.
     pub(super) fn go_on(&mut self, shared: &Shared, bytes: u64) -> Result<bool, StoreError> {
         let damaged = || StoreError::Damaged(self.content);
         if self.pages.is_none() {
@@ -82,7 +78,7 @@ impl Hashing {
                 continue;
             }
             let hash = self.pages.as_ref().and_then(|pages| pages.get(self.next_page as usize));
-            let Some(hash) = hash else { return self.check_end() };
+            let Some(hash) = hash else { return self.check_end(shared) };
             let damaged = || StoreError::Damaged(self.content);
             let page = shared.catalog.page(&self.content, self.next_page)?.ok_or_else(damaged)?;
             self.chunks = parse_page(hash, &page).map_err(|_| damaged())?.into();
@@ -104,36 +100,25 @@ impl Hashing {
         };
         let file = match self.file.take() {
             Some(file) => file,
-            None => open_plain(path)?,
+            None => shared.disk.open_to_read(path).map_err(at(path))?,
         };
-        forget_cached(&file, self.offset, bytes);
+        file.forget_cached(self.offset, u64::from(bytes));
         let mut buffer = vec![0; bytes as usize];
-        file.read_exact_at(&mut buffer, self.offset).map_err(at(path))?;
+        file.read_at(&mut buffer, self.offset).map_err(at(path))?;
         // Terabytes that nobody asked for must not push out what others use.
-        forget_cached(&file, self.offset, bytes);
+        file.forget_cached(self.offset, u64::from(bytes));
         self.file = Some(file);
         Ok(buffer)
     }
 
     /// Neither shorter nor longer than it should be.
-    fn check_end(&self) -> Result<bool, StoreError> {
+    fn check_end(&self, shared: &Shared) -> Result<bool, StoreError> {
         let is_longer = match &self.path {
-            Some(path) => path.symlink_metadata().map_err(at(path))?.len() != self.size,
+            Some(path) => shared.disk.look(path).map_err(at(path))?.len() != self.size,
             None => false,
         };
         if self.offset != self.size || is_longer { Err(StoreError::Damaged(self.content)) } else { Ok(true) }
     }
-}
-
-/// What is in memory says nothing of the disk. Only a hint to the system: without it less is found.
-fn forget_cached(file: &File, offset: u64, bytes: u32) {
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    {
-        let length = std::num::NonZeroU64::new(u64::from(bytes));
-        let _ = rustix::fs::fadvise(file, offset, length, rustix::fs::Advice::DontNeed);
-    }
-    #[cfg(not(any(target_os = "linux", target_os = "android")))]
-    let _ = (file, offset, bytes);
 }
 
 impl Verification {
@@ -157,7 +142,7 @@ impl Verification {
         match self.hashing.go_on(shared, bytes) {
             Ok(false) => Ok(Verified::More),
             Ok(true) => self.found_whole(),
-            Err(error) if is_damage(&error) => self.look_twice(),
+            Err(error) if error.is_damage() => self.look_twice(),
             Err(error) => Err(error),
         }
     }
@@ -183,7 +168,7 @@ impl Verification {
         match self.hashing.go_on(shared, 1) {
             Ok(false) => Ok(Verified::More),
             Ok(true) => self.found_whole(),
-            Err(error) if is_damage(&error) => {
+            Err(error) if error.is_damage() => {
                 tracing::error!(%content, %error, "the copy on this disk is damaged; it is put aside");
                 self.condemned = true;
                 self.store.condemn(&content)?;
@@ -242,7 +227,7 @@ impl Store {
         let path = shared.folder.quarantined().join(content.to_string());
         let kept = match remains {
             Ok(Some(bytes)) => {
-                create_file(&path).and_then(|mut file| file.write_all(&bytes).map_err(at(&path)))
+                shared.disk.create(&path).and_then(|file| file.write_at(&bytes, 0)).map_err(at(&path))
             }
             Ok(None) => Ok(()),
             Err(error) => Err(error),

@@ -33,7 +33,7 @@ pub struct HolderContext {
     pub node: NodeId,
     /// Told of each content that became durable, with its size in bytes. Must not block.
     pub on_stored: Box<dyn Fn(ContentId, u64) + Send + Sync>,
-    /// Told of each content whose bytes could not be read. Must not block.
+    /// Told of each content that was found damaged and put aside. Must not block.
     pub on_bad: Box<dyn Fn(ContentId) + Send + Sync>,
     /// Transfer connections being served now.
     pub transfers: AtomicU32,
@@ -150,7 +150,10 @@ impl Asked {
             }
             FetchPart::Bytes { offset, bytes } => context.store.read(&self.content, offset, bytes),
         };
-        if let Err(StoreError::Damaged(_) | StoreError::Disk { .. }) = &result {
+        // Out of descriptors, say, is no damage: only a copy that is put aside is told of.
+        if result.as_ref().is_err_and(StoreError::is_damage)
+            && context.store.verify(&self.content).is_ok_and(|whole| !whole)
+        {
             (context.on_bad)(self.content);
         }
         result

@@ -13,5 +13,5 @@ mod version;
 pub use dense_map::{ContentMap, ContentSet, DenseMap};
 pub use ids::{ChunkHash, ContentId, DiskId, InstanceId, Lineage, MachineId, NodeId};
 pub use name::{FileName, NameError};
-pub use node::{NodeRoute, Pin, Presence, Term};
+pub use node::{DiskState, NodeRoute, Pin, Presence, Term};
 pub use version::{Body, ChunkRef, Dot, Version, Wanted};

@@ -27,6 +27,19 @@ pub enum Pin {
     Client,
 }
 
+/// How the disk of a node is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum DiskState {
+    /// As it should be.
+    #[default]
+    Ok,
+    /// No room: it takes no contents until there is some. What it holds stays.
+    Full,
+    /// A write failed, or it is read-only: it takes and acknowledges nothing until its node is
+    /// started again.
+    Suspect,
+}
+
 /// What a node says of itself, in its beacons and over its links. A claim, until TLS proves who
 /// says it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +72,8 @@ pub struct Presence {
     pub proxy: Option<NodeId>,
     /// Its data folder's id.
     pub disk: DiskId,
+    /// How its disk is.
+    pub disk_state: DiskState,
     /// Bytes it may fill in all.
     pub capacity_bytes: u64,
     /// Bytes of contents it holds.

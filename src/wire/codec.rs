@@ -7,8 +7,8 @@
 
 use crate::limits::{FRAME_HEAD_BYTES_MAX, REPLICAS_MAX};
 use crate::types::{
-    Body, ChunkHash, ChunkRef, ContentId, DiskId, Dot, FileName, InstanceId, Lineage, MachineId, NodeId,
-    NodeRoute, Pin, Presence, Term, Version, Wanted,
+    Body, ChunkHash, ChunkRef, ContentId, DiskId, DiskState, Dot, FileName, InstanceId, Lineage, MachineId,
+    NodeId, NodeRoute, Pin, Presence, Term, Version, Wanted,
 };
 use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
@@ -138,6 +138,7 @@ layout!(Presence {
     term,
     proxy,
     disk,
+    disk_state,
     capacity_bytes,
     used_bytes,
     free_bytes,
@@ -208,6 +209,29 @@ impl<C> Decode<C> for Pin {
     }
 }
 layout!(borrow Pin);
+
+impl Encode for DiskState {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let tag: u8 = match self {
+            DiskState::Ok => 0,
+            DiskState::Full => 1,
+            DiskState::Suspect => 2,
+        };
+        tag.encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for DiskState {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        match u8::decode(decoder)? {
+            0 => Ok(DiskState::Ok),
+            1 => Ok(DiskState::Full),
+            2 => Ok(DiskState::Suspect),
+            _ => Err(Undecodable::Other("an unknown state of a disk")),
+        }
+    }
+}
+layout!(borrow DiskState);
 
 impl Encode for Body {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {

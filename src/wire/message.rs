@@ -509,6 +509,8 @@ pub enum HolderState {
     Draining,
     /// Heard of, and ordered to drop this copy; not known yet whether it does.
     Dropping,
+    /// Heard of, but its disk is suspect: it can be read from, and counts for nothing.
+    Failing,
 }
 
 /// What the next step for a content waits for.

@@ -23,6 +23,7 @@
 mod answers;
 mod care;
 mod counts;
+mod damaged;
 mod deaths;
 mod disks;
 mod files;

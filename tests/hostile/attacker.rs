@@ -9,7 +9,7 @@ use std::time::Duration;
 use thorp::discovery::socket::DiscoverySocket;
 use thorp::identity::{ClusterSecret, Identity, peer_node_id};
 use thorp::transfer::connection::{Connection, Endpoint, FrameReader, FrameWriter};
-use thorp::types::{DiskId, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term};
+use thorp::types::{DiskId, DiskState, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term};
 use thorp::wire::datagram::{Datagram, encode_datagram, open_datagram};
 use thorp::wire::message::{Hello, Message, Purpose, Reply, Request};
 use thorp::wire::{Encode, PROTOCOL_VERSION, encode};
@@ -109,6 +109,7 @@ impl Insider {
             term: Term::default(),
             proxy: None,
             disk: DiskId::default(),
+            disk_state: DiskState::Ok,
             capacity_bytes: 0,
             used_bytes: 0,
             free_bytes: 0,

@@ -72,7 +72,12 @@ fn every_planted_bug_is_found() {
         match found.into_iter().find(|(_, found)| !found.is_empty()) {
             Some((seeds, found)) => {
                 let (first, promise) = found.iter().next().expect("some");
-                println!("| {}: {} | {} of {seeds} | {first} | {promise} |", mutant.name, mutant.what, found.len());
+                println!(
+                    "| {}: {} | {} of {seeds} | {first} | {promise} |",
+                    mutant.name,
+                    mutant.what,
+                    found.len()
+                );
             }
             None => {
                 println!("| {}: {} | none | | |", mutant.name, mutant.what);
@@ -128,7 +133,17 @@ impl Bench {
         let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
         let output = Command::new(cargo)
             .current_dir(&self.folder)
-            .args(["test", "--release", "--offline", "--quiet", "--test", "simulation", "every_promise", "--", "--nocapture"])
+            .args([
+                "test",
+                "--release",
+                "--offline",
+                "--quiet",
+                "--test",
+                "simulation",
+                "every_promise",
+                "--",
+                "--nocapture",
+            ])
             .env("THORP_SIM_SEEDS", seeds.to_string())
             .env("THORP_SIM_WITHOUT_EXPLAINING", "1")
             .env("RUST_BACKTRACE", "0")

@@ -126,8 +126,16 @@ pub const MUTANTS: &[Mutant] = &[
         name: "PromiseUnchecked",
         what: "a promise is given from the catalog, without a look at the copy",
         edits: &[
-            ("engine/keeper.rs", "        let may = room\n            && self.held.contains(&content)", "        let may = room"),
-            ("engine/keeper.rs", "        let kept = good\n            && self.held.contains(&content)", "        let kept = true || good"),
+            (
+                "engine/keeper.rs",
+                "        let may = room\n            && self.held.contains(&content)",
+                "        let may = room",
+            ),
+            (
+                "engine/keeper.rs",
+                "        let kept = good\n            && self.held.contains(&content)",
+                "        let kept = true || good",
+            ),
         ],
     },
     Mutant {
@@ -168,11 +176,14 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "GarbageUnsaved",
         what: "contents go before the removal that frees them is durable",
-        edits: &[(
-            "engine/keeper.rs",
-            "now.since(self.keeper.orphans_at) >= ORPHANS_INTERVAL_MS && self.exchange.is_saved()",
-            "now.since(self.keeper.orphans_at) >= 1",
-        ), ("engine/keeper.rs", "const REMOVED_GRACE_MS: u64 = 2_000;", "const REMOVED_GRACE_MS: u64 = 0;")],
+        edits: &[
+            (
+                "engine/keeper.rs",
+                "now.since(self.keeper.orphans_at) >= ORPHANS_INTERVAL_MS && self.exchange.is_saved()",
+                "now.since(self.keeper.orphans_at) >= 1",
+            ),
+            ("engine/keeper.rs", "const REMOVED_GRACE_MS: u64 = 2_000;", "const REMOVED_GRACE_MS: u64 = 0;"),
+        ],
     },
     Mutant {
         name: "DropUnheard",
@@ -187,14 +198,26 @@ pub const MUTANTS: &[Mutant] = &[
         name: "DropUnsynced",
         what: "a proxy orders drops before it has read everybody's catalog",
         edits: &[
-            ("engine/planning.rs", "let may_drop = reported && self.all_synced();", "let may_drop = reported;"),
-            ("engine/keeper.rs", "if beside_another { wanted } else { wanted.max(known) }", "if true { wanted } else { known }"),
+            (
+                "engine/planning.rs",
+                "let may_drop = reported && self.all_synced();",
+                "let may_drop = reported;",
+            ),
+            (
+                "engine/keeper.rs",
+                "if beside_another { wanted } else { wanted.max(known) }",
+                "if true { wanted } else { known }",
+            ),
         ],
     },
     Mutant {
         name: "DeadCounted",
         what: "copies on dead machines count",
-        edits: &[("engine/planning.rs", "Freshness::Gone => HolderState::Gone,", "Freshness::Gone => HolderState::Up,")],
+        edits: &[(
+            "engine/planning.rs",
+            "Freshness::Gone => HolderState::Gone,",
+            "Freshness::Gone => HolderState::Up,",
+        )],
     },
     Mutant {
         name: "SameMachineTwice",
@@ -209,7 +232,11 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "NeverAskedAgain",
         what: "an inventory that was missed is not asked for",
-        edits: &[("engine/office.rs", "        for node in asks {", "        for node in asks.into_iter().take(0) {")],
+        edits: &[(
+            "engine/office.rs",
+            "        for node in asks {",
+            "        for node in asks.into_iter().take(0) {",
+        )],
     },
     Mutant {
         name: "NeverStepsDown",
@@ -223,21 +250,37 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "NamesTooEarly",
         what: "a new proxy says \"not found\" before it has heard from everybody",
-        edits: &[("engine/office.rs", "            let synced = node.node == me || office.synced.contains(&node.node);", "            let synced = node.node == me || true;")],
+        edits: &[(
+            "engine/office.rs",
+            "            let synced = node.node == me || office.synced.contains(&node.node);",
+            "            let synced = node.node == me || true;",
+        )],
     },
     Mutant {
         name: "LostMemberIgnored",
         what: "nothing is looked at when a machine comes or goes",
-        edits: &[("engine/office.rs", "            office.agenda.look_at_all();\n        }\n        self.requests_lose(node);", "        }\n        self.requests_lose(node);")],
+        edits: &[(
+            "engine/office.rs",
+            "            office.agenda.look_at_all();\n        }\n        self.requests_lose(node);",
+            "        }\n        self.requests_lose(node);",
+        )],
     },
     Mutant {
         name: "FailedPullForgotten",
         what: "a pull that failed is not tried again",
-        edits: &[("engine/office.rs", "                    office.agenda.look_at_later(now.plus(RETRY_MS), content);\n", "")],
+        edits: &[(
+            "engine/office.rs",
+            "                    office.agenda.look_at_later(now.plus(RETRY_MS), content);\n",
+            "",
+        )],
     },
     Mutant {
         name: "RemovedRevived",
         what: "a version that was removed comes back with a page of an exchange",
-        edits: &[("replication/catalog/register.rs", "        if !i_saw(other.dot) {\n            self.versions.push(other.clone());", "        if true || !i_saw(other.dot) {\n            self.versions.push(other.clone());")],
+        edits: &[(
+            "replication/catalog/register.rs",
+            "        if !i_saw(other.dot) {\n            self.versions.push(other.clone());",
+            "        if true || !i_saw(other.dot) {\n            self.versions.push(other.clone());",
+        )],
     },
 ];

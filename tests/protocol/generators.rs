@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use std::net::SocketAddr;
 use thorp::limits::LINEAGE_MAX;
 use thorp::types::{
-    Body, ChunkHash, ChunkRef, ContentId, DiskId, Dot, FileName, InstanceId, Lineage, MachineId, NodeId,
-    NodeRoute, Pin, Presence, Term, Version, Wanted,
+    Body, ChunkHash, ChunkRef, ContentId, DiskId, DiskState, Dot, FileName, InstanceId, Lineage, MachineId,
+    NodeId, NodeRoute, Pin, Presence, Term, Version, Wanted,
 };
 use thorp::wire::datagram::Datagram;
 use thorp::wire::message::{
@@ -140,9 +140,13 @@ fn pin() -> impl Strategy<Value = Pin> {
     prop_oneof![Just(Pin::Auto), Just(Pin::Proxy), Just(Pin::Storage), Just(Pin::Client)]
 }
 
+fn disk_state() -> impl Strategy<Value = DiskState> {
+    prop_oneof![Just(DiskState::Ok), Just(DiskState::Full), Just(DiskState::Suspect)]
+}
+
 pub fn presence() -> impl Strategy<Value = Presence> {
     let who = (node(), instance(), number(), number(), machine(), label(), 1..=u16::MAX, any::<u16>());
-    let role = (pin(), any::<bool>(), term(), option::of(node()), disk());
+    let role = (pin(), any::<bool>(), term(), option::of(node()), disk(), disk_state());
     let space = (number(), number(), number(), number(), number(), number());
     let rest = (lineage(), any::<bool>(), number(), label());
     (who, role, space, rest).prop_map(|(who, role, space, rest)| Presence {
@@ -160,6 +164,7 @@ pub fn presence() -> impl Strategy<Value = Presence> {
         term: role.2,
         proxy: role.3,
         disk: role.4,
+        disk_state: role.5,
         capacity_bytes: space.0,
         used_bytes: space.1,
         free_bytes: space.2,
@@ -364,6 +369,7 @@ fn holder_state() -> impl Strategy<Value = HolderState> {
         HolderState::Gone,
         HolderState::Draining,
         HolderState::Dropping,
+        HolderState::Failing,
     ])
 }
 

@@ -2,8 +2,8 @@
 
 use crate::document::Part;
 use thorp::types::{
-    Body, ChunkHash, ChunkRef, ContentId, DiskId, Dot, FileName, InstanceId, Lineage, MachineId, NodeId,
-    NodeRoute, Pin, Presence, Term, Version, Wanted,
+    Body, ChunkHash, ChunkRef, ContentId, DiskId, DiskState, Dot, FileName, InstanceId, Lineage, MachineId,
+    NodeId, NodeRoute, Pin, Presence, Term, Version, Wanted,
 };
 use thorp::wire::datagram::Datagram;
 use thorp::wire::message::{
@@ -102,6 +102,7 @@ pub fn presence_sample() -> Sample<Presence> {
         term: TERM,
         proxy: Some(A),
         disk: DISK,
+        disk_state: DiskState::Ok,
         capacity_bytes: 1_000_000_000,
         used_bytes: 250_000_000,
         free_bytes: 700_000_000,

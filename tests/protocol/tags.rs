@@ -8,7 +8,7 @@ use crate::examples::{self, kebab};
 use crate::samples;
 use std::collections::BTreeMap;
 use thorp::limits;
-use thorp::types::{Body, NodeId, Pin};
+use thorp::types::{Body, DiskState, NodeId, Pin};
 use thorp::wire::datagram::{Datagram, Tags, encode_datagram};
 use thorp::wire::message::{
     ErrorCode, FileState, HolderState, Message, NodeState, PullState, Purpose, Reply, Request, Selector,
@@ -206,6 +206,11 @@ fn every_plain_enum_has_its_tags() {
         [Pin::Auto, Pin::Proxy, Pin::Storage, Pin::Client],
         first_byte,
     );
+    variants!(DiskState { Ok, Full, Suspect }).check(
+        "DiskState",
+        [DiskState::Ok, DiskState::Full, DiskState::Suspect],
+        first_byte,
+    );
     variants!(CopyState { Whole, Bad, Missing, Unreadable }).check(
         "CopyState",
         [CopyState::Whole, CopyState::Bad, CopyState::Missing, CopyState::Unreadable],
@@ -221,7 +226,7 @@ fn every_plain_enum_has_its_tags() {
         [FileState::Ok, FileState::Healing, FileState::Degraded, FileState::Lost],
         first_byte,
     );
-    variants!(HolderState { Up, Suspect, Away, Gone, Draining, Dropping }).check(
+    variants!(HolderState { Up, Suspect, Away, Gone, Draining, Dropping, Failing }).check(
         "HolderState",
         [
             HolderState::Up,
@@ -230,6 +235,7 @@ fn every_plain_enum_has_its_tags() {
             HolderState::Gone,
             HolderState::Draining,
             HolderState::Dropping,
+            HolderState::Failing,
         ],
         first_byte,
     );

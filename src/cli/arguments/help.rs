@@ -41,6 +41,7 @@ Examples:
   thorp up
   thorp up --capacity 500G --name attic
   thorp up --role client                      neither stores nor leads
+  thorp up --rebuild                          after the catalog on this disk was damaged
   thorp up --key-file /etc/thorp/house.key    only with those who have the same key";
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:

@@ -182,6 +182,10 @@ pub struct UpArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub heal_after: Option<Duration>,
+    /// Start although the catalog is damaged or missing: put it aside, take in the stored contents
+    /// that are whole, and get the rest from the other machines
+    #[arg(long)]
+    pub rebuild: bool,
     /// Hash every copy anew at least this often, trickling, to find what the disk has lost; `off`:
     /// only when `thorp verify` asks [default: 7d]
     #[arg(long, value_name = "DURATION|off", env = "THORP_SCRUB_EVERY", hide_env_values = true,

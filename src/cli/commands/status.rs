@@ -29,6 +29,22 @@ pub fn run(context: &Context, _arguments: &StatusArguments) -> Result<Outcome, F
     })
 }
 
+/// What to do about disks that are not well.
+fn show_disks(printer: &Printer, document: &StatusDocument) {
+    for node in &document.nodes {
+        let name = printer.name(&node.name);
+        let text = match node.disk {
+            "suspect" => format!(
+                "the disk of {name} failed or is read-only: its copies are made anew elsewhere; \
+                 check it (dmesg, SMART), then start thorp there again"
+            ),
+            "full" => format!("the disk of {name} is full: it takes no more until there is room"),
+            _ => continue,
+        };
+        printer.line(printer.paint(Style::Warn, &text));
+    }
+}
+
 fn show(printer: &Printer, document: &StatusDocument, status: &ClusterStatus) {
     let cluster = &document.cluster;
     let access = if cluster.secured {
@@ -54,15 +70,19 @@ fn show(printer: &Printer, document: &StatusDocument, status: &ClusterStatus) {
         ("contents", Align::Right),
     ]);
     for node in &document.nodes {
-        let style = match node.state {
-            "up" => None,
-            "down" => Some(Style::Bad),
+        let style = match (node.state, node.disk) {
+            ("down", _) | (_, "suspect") => Some(Style::Bad),
+            ("up", "ok") => None,
             _ => Some(Style::Warn),
+        };
+        let state = match node.disk {
+            "ok" => node.state.to_owned(),
+            disk => format!("{}, disk {disk}", node.state),
         };
         let cells = vec![
             printer.name(&node.name).into_owned(),
             node.roles.join(", "),
-            node.state.to_owned(),
+            state,
             node.addr.clone().unwrap_or_default(),
             format_bytes(node.used_bytes),
             format_bytes(node.free_bytes),
@@ -71,6 +91,7 @@ fn show(printer: &Printer, document: &StatusDocument, status: &ClusterStatus) {
         table.row(cells, style);
     }
     printer.table(&table);
+    show_disks(printer, document);
     let files = &document.files;
     let mut states = vec![format!("{} ok", files.ok)];
     let others = [

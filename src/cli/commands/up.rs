@@ -4,18 +4,21 @@ use crate::cli::Context;
 use crate::cli::arguments::UpArguments;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::session::{bind, chain, peers, runtime, secret};
+use crate::cli::units::format_bytes;
 use crate::discovery::socket::interfaces;
 use crate::node::{Node, NodeError, Options};
 use crate::roles::machine::machine_id;
+use crate::store::Store;
 use crate::types::MachineId;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Runs a node until SIGINT or SIGTERM; a second signal ends it at once.
 ///
 /// # Errors
 /// When the data folder, the keys or the ports cannot be used.
-pub fn run(context: &Context, _arguments: &UpArguments) -> Result<Outcome, Failure> {
+pub fn run(context: &Context, arguments: &UpArguments) -> Result<Outcome, Failure> {
     keep_memory_small();
     let settings = &context.settings;
     let machine = settings.node.machine.as_ref().map(MachineId::as_str);
@@ -34,11 +37,31 @@ pub fn run(context: &Context, _arguments: &UpArguments) -> Result<Outcome, Failu
         scrub_every: settings.node.scrub_every.interval(),
         keep_removed: settings.node.keep_removed,
     };
+    if arguments.rebuild {
+        rebuild(context, &options.data_dir)?;
+    }
     let runtime = runtime()?;
     let ended = runtime.block_on(serve(context, options));
     // What still runs has been told to stop and had its time.
     runtime.shutdown_background();
     ended
+}
+
+/// Puts a damaged catalog aside and says what is left.
+fn rebuild(context: &Context, folder: &Path) -> Result<(), Failure> {
+    let rebuilt = Store::rebuild(folder).map_err(|error| failure_of(&error.into()))?;
+    let aside = match &rebuilt.aside {
+        Some(path) => format!("the old catalog is now {}", path.display()),
+        None => "there was no catalog".into(),
+    };
+    context.printer.note(format_args!(
+        "{aside}; {} contents ({}) were whole and are taken in, {} were not and are in quarantine; \
+         names and small files come from the other machines",
+        rebuilt.adopted,
+        format_bytes(rebuilt.bytes),
+        rebuilt.damaged,
+    ));
+    Ok(())
 }
 
 /// The C library's allocator keeps an arena a thread and hardly gives memory back: measured after

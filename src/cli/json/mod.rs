@@ -4,7 +4,7 @@
 //! content of a folder), is `null` and never left out. Times are RFC 3339 in UTC.
 
 use crate::cli::units::format_rfc3339_seconds;
-use crate::types::{NodeId, NodeRoute};
+use crate::types::{DiskState, NodeId, NodeRoute};
 use crate::wire::message::{
     ClusterStatus, Explanation, FileState, HolderState, NodeState, NodeStatus, Row, Waiting,
 };
@@ -70,6 +70,8 @@ pub struct NodePart {
     pub roles: Vec<&'static str>,
     /// `up`, `suspect`, `away`, `down` or `draining`.
     pub state: &'static str,
+    /// How its disk is: `ok`, `full` or `suspect`.
+    pub disk: &'static str,
     /// What it may fill in all.
     pub capacity_bytes: u64,
     /// What it has filled.
@@ -130,6 +132,7 @@ impl NodePart {
             addr: node.route.addresses.first().map(ToString::to_string),
             roles: roles(presence.node == proxy, presence.storage),
             state: node_state(node.state),
+            disk: disk_state(presence.disk_state),
             capacity_bytes: presence.capacity_bytes,
             used_bytes: presence.used_bytes,
             free_bytes: presence.free_bytes,
@@ -163,6 +166,16 @@ pub fn node_state(state: NodeState) -> &'static str {
         NodeState::Away => "away",
         NodeState::Down => "down",
         NodeState::Draining => "draining",
+    }
+}
+
+/// The word for the state of a disk.
+#[must_use]
+pub fn disk_state(state: DiskState) -> &'static str {
+    match state {
+        DiskState::Ok => "ok",
+        DiskState::Full => "full",
+        DiskState::Suspect => "suspect",
     }
 }
 
@@ -344,6 +357,7 @@ impl WhyDocument {
                 HolderState::Gone => "gone",
                 HolderState::Draining => "draining",
                 HolderState::Dropping => "dropping",
+                HolderState::Failing => "failing",
             },
             silent_seconds: seconds(copy.silent_ms),
         });

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::types::{
-    Body, ContentId, DiskId, Dot, FileName, InstanceId, Lineage, MachineId, Pin, Presence, Term,
+    Body, ContentId, DiskId, DiskState, Dot, FileName, InstanceId, Lineage, MachineId, Pin, Presence, Term,
 };
 
 fn route(number: u8, name: &str) -> NodeRoute {
@@ -30,6 +30,7 @@ fn presence(number: u8) -> Presence {
         term: Term::default(),
         proxy: None,
         disk: DiskId([0; 16]),
+        disk_state: DiskState::Full,
         capacity_bytes: 30,
         used_bytes: 10,
         free_bytes: 20,
@@ -58,7 +59,7 @@ fn status_has_the_promised_keys() {
     let expected = concat!(
         r#"{"cluster":{"name":"house","id":"02020202020202020202020202020202","secured":true,"term":5,"#,
         r#""proxy":"01010101010101010101010101010101"},"nodes":[{"id":"01010101010101010101010101010101","#,
-        r#""name":"attic","machine":"box","addr":"10.0.0.7:7667","roles":["proxy","storage"],"state":"up","#,
+        r#""name":"attic","machine":"box","addr":"10.0.0.7:7667","roles":["proxy","storage"],"state":"up","disk":"full","#,
         r#""capacity_bytes":30,"used_bytes":10,"free_bytes":20,"contents":4,"version":"0.1.0"}],"#,
         r#""files":{"count":10,"bytes":99,"ok":4,"healing":3,"degraded":2,"lost":1}}"#,
     );

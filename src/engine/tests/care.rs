@@ -28,7 +28,8 @@ fn why(cluster: &mut Cluster, text: &str) -> Explanation {
 
 fn usage(cluster: &mut Cluster, at: usize, free_bytes: u64) {
     let capacity_bytes = 100_000;
-    cluster.deliver(at, Input::Usage { capacity_bytes, used_bytes: 0, free_bytes, usable: true });
+    let disk = DiskState::Ok;
+    cluster.deliver(at, Input::Usage { capacity_bytes, used_bytes: 0, free_bytes, disk, usable: true });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use super::{Config, Engine, Restored};
 use crate::clock::Moment;
 use crate::replication::{Catalog, CausalContext};
 use crate::types::{
-    Body, ContentId, DiskId, FileName, InstanceId, Lineage, MachineId, NodeId, Pin, Term, Version,
+    Body, ContentId, DiskId, DiskState, FileName, InstanceId, Lineage, MachineId, NodeId, Pin, Term, Version,
 };
 use crate::wire::message::{FileState, Message, NewFile, Reply, Request, Row, Selector};
 use crate::wire::record::CatalogWrite;
@@ -15,11 +15,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 
 mod care;
+mod disks;
 mod faults;
 mod main_job;
 
 /// What survives a restart.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Disk {
     names: BTreeMap<FileName, Vec<Version>>,
     context: crate::wire::message::Context,
@@ -124,10 +125,22 @@ impl Cluster {
         };
         host.inputs.clear();
         host.engine = Some(Engine::new(self.now, config, restored));
-        let usage =
-            Input::Usage { capacity_bytes: 1 << 40, used_bytes: 0, free_bytes: 1 << 40, usable: true };
         host.inputs.push(Input::WallClock { wall_ms: 1_000_000_000_000 + self.now.0 });
+        let usage = Input::Usage {
+            capacity_bytes: 1 << 40,
+            used_bytes: 0,
+            free_bytes: 1 << 40,
+            disk: DiskState::Ok,
+            usable: true,
+        };
         host.inputs.push(usage);
+    }
+
+    /// The disk of a node was measured.
+    fn measure(&mut self, at: usize, disk: DiskState, usable: bool) {
+        let free_bytes = if disk == DiskState::Ok { 1 << 40 } else { 0 };
+        let usage = Input::Usage { capacity_bytes: 1 << 40, used_bytes: 0, free_bytes, disk, usable };
+        self.deliver(at, usage);
     }
 
     fn kill(&mut self, at: usize) {

@@ -83,13 +83,12 @@ impl Incoming {
             return Err(error);
         }
         if let Err(error) = shared.folder.place(&part.paths.part, content) {
-            // The name may be there without being durable: it must not be taken for a copy.
-            shared.health.set_suspect();
+            // The name may be there without being durable: without a row it is no copy.
             part.discard(shared);
             return Err(error);
         }
         shared.partials().forget(part.id);
-        part.paths.remove();
+        part.paths.remove(&shared.disk);
         Ok(part)
     }
 }

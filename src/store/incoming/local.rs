@@ -5,11 +5,9 @@ use super::{Backing, Incoming, SlotState};
 use crate::limits::DUPLICATES_MAX;
 use crate::store::error::{StoreError, at};
 use crate::store::partials::Paths;
-use crate::store::reading::open_plain;
 use crate::transfer::manifest::{chunk_hash, content_of_one};
 use crate::types::{ChunkHash, ChunkRef, ContentId};
 use std::collections::{BTreeMap, VecDeque};
-use std::os::unix::fs::FileExt;
 
 /// Where a chunk can be had without its travelling.
 #[derive(Clone, Copy, Debug)]
@@ -107,7 +105,8 @@ impl Incoming {
     fn read_partial(&self, id: u64, offset: u64, bytes: u32) -> Result<Vec<u8>, StoreError> {
         let path = Paths::new(&self.shared().folder.incoming(), id).part;
         let mut buffer = vec![0; bytes as usize];
-        open_plain(&path)?.read_exact_at(&mut buffer, offset).map_err(at(&path))?;
+        let file = self.shared().disk.open_to_read(&path).map_err(at(&path))?;
+        file.read_at(&mut buffer, offset).map_err(at(&path))?;
         Ok(buffer)
     }
 }

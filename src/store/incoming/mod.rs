@@ -29,7 +29,6 @@ use complete::Ready;
 use local::{Seen, Source};
 use mirror::Mirror;
 use std::collections::{BTreeMap, VecDeque};
-use std::os::unix::fs::FileExt;
 use std::sync::mpsc::sync_channel;
 
 /// A content that is durable here.
@@ -218,9 +217,15 @@ impl Incoming {
             if let Some(part) = &mut part {
                 part.uncount();
             }
+            let is_file = part.is_some();
+            if is_file && matches!(result, Err(StoreError::Full { .. })) {
+                // Its row may be durable all the same: at the next start it is one without its file.
+                remove(shared, &content);
+            }
             let result = result.map(|()| {
                 shared.index.insert(content, size, clock::wall().0);
                 shared.drop_aside(&content);
+                shared.folder.forget_quarantined(&content);
                 let finished = shared.partials().finished(&used);
                 shared.remove_partials(finished);
                 Finished { content, size, already: false, pin: shared.index.pin(content) }
@@ -340,11 +345,11 @@ impl Incoming {
         }
         let folder = self.shared().folder.incoming();
         if self.pages.spilled.is_none() {
-            self.pages.spilled = Some(tempfile::tempfile_in(&folder).map_err(at(&folder))?);
+            self.pages.spilled = Some(self.shared().disk.scratch(&folder).map_err(at(&folder))?);
         }
         if let Some(file) = &self.pages.spilled {
             let offset = u64::from(self.pages.spilled_pages) * PAGE_BYTES as u64;
-            file.write_all_at(&page, offset).map_err(at(&folder))?;
+            file.write_at(&page, offset).map_err(at(&folder))?;
             self.pages.spilled_pages += 1;
         }
         Ok(())
@@ -424,6 +429,13 @@ impl Incoming {
         }
         self.advance();
         Ok(())
+    }
+}
+
+/// Removes the file of a content that could not be acknowledged.
+fn remove(shared: &Shared, content: &ContentId) {
+    if let Err(error) = shared.disk.remove(&shared.folder.content(content)) {
+        tracing::warn!(%content, %error, "left behind");
     }
 }
 

@@ -367,7 +367,7 @@ fn more_than_the_capacity_is_refused() {
     assert!(store.remove(&sample.id()).expect("remove"));
     second.put(&store);
     second.check(&store);
-    assert!(!store.is_suspect(), "a full disk is no broken disk");
+    assert!(store.disk_state() == DiskState::Ok, "a full disk is no broken disk");
 }
 
 #[test]
@@ -391,7 +391,7 @@ fn a_suspect_store_writes_no_more_and_still_reads() {
     let mut under_way = store.receive();
     let other = Sample::new(random(100_000, 2));
     other.send_first(&mut under_way, 1);
-    store.inner.shared.health.set_suspect();
+    store.inner.shared.health.set_suspect("a test");
     assert!(matches!(wait_for(|done| store.set_term(Term::default(), done)), Err(StoreError::Suspect)));
     assert!(matches!(store.remove(&sample.id()), Err(StoreError::Suspect)));
     assert!(under_way.offer(&other.chunks[1..2]).and_then(|_| under_way.write(1, other.part(1))).is_err());

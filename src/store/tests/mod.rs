@@ -15,6 +15,9 @@ use tempfile::TempDir;
 
 mod aside;
 mod contents;
+mod damaged;
+mod disk_states;
+mod failing;
 mod opening;
 mod verify;
 

@@ -111,7 +111,7 @@ fn folders_that_are_not_right_are_refused_each_for_its_own_reason() {
         error
     };
     let foreign = refused(&|folder| fs::remove_file(folder.join("format")).expect("removed"));
-    assert!(matches!(foreign, StoreError::Foreign { .. }), "{foreign:?}");
+    assert!(matches!(foreign, StoreError::Format { .. }), "{foreign:?}");
     let newer = refused(&|folder| {
         fs::write(folder.join("format"), "thorp data folder, format 2\n").expect("written");
     });
