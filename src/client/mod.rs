@@ -203,10 +203,15 @@ impl Session {
                 Err(error) => return Err(error),
             };
             match reply {
-                Reply::NotProxy { proxy } => self.follow(proxy, deadline).await?,
+                Reply::NotProxy { proxy } => match self.follow(proxy, deadline).await {
+                    Err(_) if open => return Err(ClientError::Unknown),
+                    followed => followed?,
+                },
                 Reply::Failed { code: ErrorCode::NotReady, .. } if clock::now() < deadline => {
                     tokio::time::sleep(AGAIN).await;
                 }
+                // Refused this time; whether it was made the time before is not known.
+                Reply::Failed { .. } if open => return Err(ClientError::Unknown),
                 Reply::Failed { code, message } => {
                     return Err(ClientError::Refused { code, message: message.into() });
                 }
@@ -334,3 +339,6 @@ fn repeatable(request: &Request) -> bool {
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;

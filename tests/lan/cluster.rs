@@ -66,7 +66,7 @@ impl Seat {
     #[track_caller]
     pub fn start(&self, args: &[&str]) -> Process {
         let (name, rest) = args.split_first().expect("a command");
-        let mut command = self.host.command(env!("CARGO_BIN_EXE_thorp"));
+        let mut command = self.host.command(binary());
         command.arg(name).arg("--data-dir").arg(&self.data).args(rest);
         if let Some(key) = &self.key {
             command.env("THORP_KEY", key);
@@ -192,6 +192,21 @@ impl Node {
         self.process.kill9();
     }
 
+    /// Stops it in its tracks, as a machine that swaps or a hypervisor does.
+    pub fn pause(&mut self) {
+        self.process.signal(rustix::process::Signal::STOP);
+    }
+
+    /// Lets it go on.
+    pub fn resume(&mut self) {
+        self.process.signal(rustix::process::Signal::CONT);
+    }
+
+    /// Its data folder, as it is to be found from outside of its host.
+    pub fn data_outside(&self) -> PathBuf {
+        self.seat.host.outside(&self.seat.data)
+    }
+
     /// Asks it to end, and sees that it does within the promised 5 s, with 0.
     #[track_caller]
     pub fn stop(mut self) {
@@ -289,6 +304,12 @@ impl Cluster {
     pub fn names(&self) -> BTreeSet<String> {
         self.nodes.iter().map(|node| node.name.clone()).collect()
     }
+}
+
+/// The binary under test: the one built with the tests, unless `THORP_BINARY` names another.
+fn binary() -> PathBuf {
+    let named = std::env::var_os("THORP_BINARY").map(PathBuf::from);
+    named.unwrap_or_else(|| env!("CARGO_BIN_EXE_thorp").into())
 }
 
 /// What `status --json` says, as far as the tests look.

@@ -8,7 +8,9 @@
 //! process namespace of its own, so the kernel ends it all when the run ends, however it ends.
 //!
 //! Environment: `THORP_REQUIRE_LAN=1`; `THORP_LAN_USERNS=1` (a user namespace even for root);
-//! `THORP_LAN_DEADLINE=<seconds>` for the whole run; `THORP_LAN_KEEP=1` keeps the folders.
+//! `THORP_LAN_DEADLINE=<seconds>` for the whole run; `THORP_LAN_KEEP=1` keeps the folders;
+//! `THORP_BINARY=<path>` for another build; `THORP_JEPSEN_SECONDS` and `THORP_JEPSEN_SEED` for the
+//! run under random faults (`jepsen`).
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
 mod cluster;
@@ -16,7 +18,9 @@ mod discovery;
 mod enter;
 mod failures;
 mod files;
+mod jepsen;
 mod keys;
+mod measure;
 mod network;
 mod probe;
 mod process;
@@ -46,11 +50,19 @@ const TESTS: &[Test] = &[
     Test("both_sides_of_a_split_keep_what_was_put", failures::split),
     Test("a_get_survives_the_death_of_a_holder", failures::dead_holder_during_get),
     Test("a_put_survives_the_death_of_a_holder", failures::dead_holder_during_put),
+    Test("the_checker_of_random_faults_finds_what_is_planted", jepsen::checker_finds_what_is_planted),
+    Test("nothing_acknowledged_is_lost_under_random_faults", jepsen::random_faults),
+];
+
+/// Figures for `docs/TESTED.md`; they run only with `--ignored`.
+const MEASUREMENTS: &[Test] = &[
+    Test("measure_how_long_a_takeover_takes", measure::takeover),
+    Test("measure_how_long_a_healed_split_takes", measure::healed_split),
 ];
 
 fn main() -> ExitCode {
     if let Some(code) = probe::answer() {
         return code;
     }
-    runner::run(TESTS)
+    runner::run(TESTS, MEASUREMENTS)
 }

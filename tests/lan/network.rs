@@ -7,6 +7,7 @@
 
 use crate::enter;
 use crate::process::{self, Output, Process, s};
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::net::Ipv4Addr;
@@ -120,6 +121,23 @@ impl Lan {
         }
     }
 
+    /// From now on the LAN carries nothing from `.0` to `.1` of these pairs of hosts, and everything
+    /// else. Needs `nft`, see [`can_cut`].
+    pub fn cut(&self, pairs: &BTreeSet<(usize, usize)>) {
+        let mut script =
+            format!("add table bridge {CUTS}; delete table bridge {CUTS}; add table bridge {CUTS}; ");
+        script += &format!("add chain bridge {CUTS} cut {{ type filter hook forward priority 0; }}; ");
+        for (from, to) in pairs {
+            for from in self.ports_of(*from) {
+                for to in self.ports_of(*to) {
+                    let (from, to) = (&from.name, &to.name);
+                    script += &format!("add rule bridge {CUTS} cut iifname {from} oifname {to} drop; ");
+                }
+            }
+        }
+        run(Command::new("nft").arg(script));
+    }
+
     /// Bytes that the LAN has carried to host `i` so far.
     pub fn bytes_to(&self, i: usize) -> u64 {
         let count = |port: &Port| {
@@ -199,8 +217,24 @@ impl Lan {
     }
 }
 
+/// The table of cut links.
+const CUTS: &str = "thorp_cuts";
+
+/// Whether single directions of links can be cut here, or why not.
+pub fn can_cut() -> Result<(), String> {
+    let tried =
+        Command::new("nft").arg(format!("add table bridge {CUTS}; delete table bridge {CUTS}")).output();
+    match tried {
+        Ok(output) if output.status.success() => Ok(()),
+        Ok(output) => Err(format!("nft: {}", String::from_utf8_lossy(&output.stderr).trim())),
+        Err(error) => Err(format!("nft: {error}")),
+    }
+}
+
 impl Drop for Lan {
     fn drop(&mut self) {
+        // There is one only if links were cut.
+        drop(Command::new("nft").args(["delete", "table", "bridge", CUTS]).stderr(Stdio::null()).status());
         for holder in &mut self.holders {
             drop(holder.kill());
             drop(holder.wait());
@@ -232,6 +266,18 @@ impl Host {
     #[track_caller]
     pub fn start(&self, command: Command, what: &str) -> Process {
         Process::start(command, &format!("{}: {what}", self.name), &self.folder.join("output"))
+    }
+
+    /// A disk of its own for this host's node, in memory and of this size.
+    pub fn mount_disk(&self, at: &Path, mebibytes: u64) {
+        fs::create_dir_all(at).expect("a mount point");
+        let options = format!("mode=0700,size={mebibytes}m");
+        self.run("mount", &["-t", "tmpfs", "-o", &options, "tmpfs", at.to_str().expect("UTF-8")]).ok();
+    }
+
+    /// Where this host's `path` is to be found from outside: a host has mounts of its own.
+    pub fn outside(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.pid, path.display()))
     }
 
     /// Runs a program to its end, at most 30 s.

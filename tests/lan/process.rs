@@ -103,10 +103,14 @@ impl Process {
 
     /// Asks it to end (SIGTERM).
     pub fn terminate(&mut self) {
+        self.signal(rustix::process::Signal::TERM);
+    }
+
+    /// Sends a signal, if it still runs.
+    pub fn signal(&mut self, signal: rustix::process::Signal) {
         if self.code().is_none() {
             let pid = i32::try_from(self.child.id()).ok().and_then(rustix::process::Pid::from_raw);
-            let pid = pid.expect("a process id");
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("SIGTERM");
+            rustix::process::kill_process(pid.expect("a process id"), signal).expect("a signal");
         }
     }
 }

@@ -6,6 +6,7 @@
 use crate::{enter, process};
 use std::panic;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::Duration;
@@ -23,8 +24,15 @@ pub enum Verdict {
     Skipped(String),
 }
 
-/// Longest that one test may take: twice what the slowest should.
+/// Longest that one test may take, unless it asks for more: twice what the slowest should.
 const TEST_LIMIT: Duration = Duration::from_secs(120);
+/// Seconds that tests which run for as long as they are told asked for beyond the limits.
+static MORE_SECONDS: AtomicU64 = AtomicU64::new(0);
+
+/// Allows the test that calls this, and so the whole run, this much more time.
+pub fn allow(more: Duration) {
+    MORE_SECONDS.fetch_add(more.as_secs(), Ordering::Relaxed);
+}
 /// Longest that all may take, unless `THORP_LAN_DEADLINE` says otherwise.
 const RUN_LIMIT: Duration = Duration::from_secs(1_200);
 
@@ -36,6 +44,7 @@ struct Selection {
     exact: bool,
     list: bool,
     ignored: bool,
+    all: bool,
 }
 
 impl Selection {
@@ -47,6 +56,7 @@ impl Selection {
                 "--list" => selection.list = true,
                 "--exact" => selection.exact = true,
                 "--ignored" => selection.ignored = true,
+                "--include-ignored" => selection.all = true,
                 "--skip" => selection.skips.extend(args.next()),
                 // Options of libtest with a value that mean nothing here.
                 "--test-threads" | "--format" | "--color" | "--logfile" | "--report-time"
@@ -60,16 +70,17 @@ impl Selection {
 
     fn takes(&self, name: &str) -> bool {
         let matches = |pattern: &String| if self.exact { name == pattern } else { name.contains(pattern) };
-        // None of these tests is marked ignored.
-        !self.ignored
-            && (self.filters.is_empty() || self.filters.iter().any(matches))
-            && !self.skips.iter().any(matches)
+        (self.filters.is_empty() || self.filters.iter().any(matches)) && !self.skips.iter().any(matches)
     }
 }
 
-/// Runs those of `tests` that the command line names.
-pub fn run(tests: &[Test]) -> ExitCode {
+/// Runs those of `tests` that the command line names; `measurements` only where it asks for what is
+/// ignored.
+pub fn run(tests: &[Test], measurements: &[Test]) -> ExitCode {
     let selection = Selection::read();
+    let tests = if selection.ignored { &[] } else { tests };
+    let measurements = if selection.ignored || selection.all { measurements } else { &[] };
+    let tests: Vec<Test> = tests.iter().chain(measurements).copied().collect();
     let chosen: Vec<Test> = tests.iter().copied().filter(|test| selection.takes(test.0)).collect();
     if selection.list {
         chosen.iter().for_each(|test| println!("{}: test", test.0));
@@ -112,7 +123,13 @@ fn run_one(test: Test) -> (&'static str, f64) {
         verdict
     });
     let body = body.expect("a thread for the test");
-    let word = match hear.recv_timeout(TEST_LIMIT) {
+    let before = MORE_SECONDS.load(Ordering::Relaxed);
+    let limit = || TEST_LIMIT + Duration::from_secs(MORE_SECONDS.load(Ordering::Relaxed) - before);
+    let mut heard = hear.recv_timeout(TEST_LIMIT);
+    while heard == Err(RecvTimeoutError::Timeout) && clock::now().since(start) < millis(limit()) {
+        heard = hear.recv_timeout(Duration::from_secs(1));
+    }
+    let word = match heard {
         Ok(_) | Err(RecvTimeoutError::Disconnected) => match body.join() {
             Ok(Ok(Verdict::Passed)) => "ok",
             Ok(Ok(Verdict::Skipped(why))) => {
@@ -122,7 +139,7 @@ fn run_one(test: Test) -> (&'static str, f64) {
             Ok(Err(_)) | Err(_) => "FAILED",
         },
         Err(RecvTimeoutError::Timeout) => {
-            println!("{} did not end within {} s", test.0, TEST_LIMIT.as_secs());
+            println!("{} did not end within {} s", test.0, limit().as_secs());
             "FAILED"
         }
     };
@@ -136,13 +153,19 @@ fn guard_the_run() {
     let limit = std::env::var("THORP_LAN_DEADLINE").ok().and_then(|text| text.parse().ok());
     let limit = limit.map_or(RUN_LIMIT, Duration::from_secs);
     thread::spawn(move || {
-        // A condition that never comes true: only the limit ends it.
-        let never = process::poll(limit, || Err::<(), _>(String::new()));
-        if never.is_err() {
-            println!("the run did not end within {} s\n\ntest result: FAILED.", limit.as_secs());
-            std::process::exit(101);
+        let start = clock::now();
+        let allowed = || limit + Duration::from_secs(MORE_SECONDS.load(Ordering::Relaxed));
+        while clock::now().since(start) < millis(allowed()) {
+            // A condition that never comes true: only the limit ends it.
+            let _ = process::poll(Duration::from_secs(1), || Err::<(), _>(String::new()));
         }
+        println!("the run did not end within {} s\n\ntest result: FAILED.", allowed().as_secs());
+        std::process::exit(101);
     });
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn without_a_lan(why: &str, tests: usize) -> ExitCode {
