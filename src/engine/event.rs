@@ -124,7 +124,7 @@ pub enum Input {
     },
     /// Something is to be stored here for which there is no room beside the trash.
     RoomWanted {
-        /// Its size in bytes.
+        /// How much is missing, in bytes.
         bytes: u64,
     },
     /// Where this node can be reached.

@@ -67,9 +67,12 @@ impl Performer {
         options: &Options,
         tcp: SocketAddr,
     ) -> Performer {
+        let reporter = Reporter::new(shared.inputs.clone());
+        let asking = reporter.clone();
+        shared.store.on_room_wanted(move |bytes| report(&asking, Input::RoomWanted { bytes }));
         Performer {
             pool: Arc::new(HolderPool::new(Arc::clone(&shared.endpoint))),
-            reporter: Reporter::new(shared.inputs.clone()),
+            reporter,
             leaving: false,
             shared,
             socket,
@@ -154,6 +157,7 @@ impl Performer {
     /// that were named and are not heard.
     pub(super) fn housekeep(&mut self, engine: &Engine) {
         let now = clock::now();
+        self.shared.store.set_removed_bytes(engine.trash_bytes());
         if now.since(self.measured) >= USAGE_INTERVAL_MS {
             self.measured = now;
             let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());

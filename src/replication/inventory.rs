@@ -7,6 +7,7 @@
 use super::holder_sets::{HolderSets, SetId, Slot};
 use crate::types::{ContentId, ContentMap, DiskId, InstanceId, NodeId};
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 /// What one node has reported so far.
 #[derive(Clone, Debug)]
@@ -15,6 +16,8 @@ struct Report {
     instance: InstanceId,
     disk: DiskId,
     next_page: u32,
+    /// The last content of the pages so far.
+    covered: Option<ContentId>,
     complete: bool,
     count: u64,
     digest: u64,
@@ -36,8 +39,10 @@ pub struct Inventories {
 }
 
 impl Inventories {
-    /// Takes in a page of a full inventory. Gives the contents that it adds, or `None` when a page
-    /// was missed and the inventory must be asked for anew. The first makes void what was before.
+    /// Takes in a page of a full inventory. Contents ascend, from page to page too, so each page
+    /// replaces what was reported between the last content of the one before and its own: a node
+    /// that reports again is never without what it holds. Gives the contents that it adds, or `None`
+    /// when a page was missed and the inventory must be asked for anew.
     pub fn page(
         &mut self,
         (node, instance, disk): (NodeId, InstanceId, DiskId),
@@ -47,16 +52,42 @@ impl Inventories {
     ) -> Option<Vec<ContentId>> {
         let slot = self.slot(node);
         if page == 0 {
-            self.void(node);
+            let report = self.reports.get(usize::from(slot))?;
+            if report.instance != instance || report.disk != disk {
+                self.void(node);
+            }
             let report = self.reports.get_mut(usize::from(slot))?;
-            *report = Report { node, instance, disk, next_page: 0, complete: false, count: 0, digest: 0 };
+            (report.instance, report.disk) = (instance, disk);
+            (report.next_page, report.covered, report.complete) = (0, None, false);
         }
         let report = self.reports.get_mut(usize::from(slot))?;
-        if report.next_page != page || report.instance != instance || report.disk != disk || report.complete {
+        let follows =
+            report.covered.is_none_or(|covered| contents.first().is_none_or(|first| covered < *first));
+        let ordered = follows && contents.is_sorted_by(|a, b| a < b);
+        if report.next_page != page
+            || report.instance != instance
+            || report.disk != disk
+            || report.complete
+            || !ordered
+        {
             return None;
         }
+        let from = report.covered.map_or(Bound::Unbounded, Bound::Excluded);
+        report.covered = contents.last().copied().or(report.covered);
+        let to =
+            if last { Bound::Unbounded } else { report.covered.map_or(Bound::Unbounded, Bound::Included) };
         report.next_page += 1;
         report.complete = last;
+        if last || !contents.is_empty() {
+            let reported = self.holders.range::<ContentId, _>((from, to));
+            let gone = reported.filter(|(content, set)| {
+                self.sets.slots(**set).contains(&slot) && contents.binary_search(content).is_err()
+            });
+            let gone: Vec<ContentId> = gone.map(|(content, _)| *content).collect();
+            for content in gone {
+                self.erase(content, slot);
+            }
+        }
         Some(contents.iter().copied().filter(|content| self.insert(*content, slot)).collect())
     }
 
@@ -158,6 +189,7 @@ impl Inventories {
             instance: InstanceId::default(),
             disk: DiskId::default(),
             next_page: 0,
+            covered: None,
             complete: false,
             count: 0,
             digest: 0,
@@ -229,6 +261,26 @@ mod tests {
         all.page(restarted, 0, &[content(3)], true);
         assert_eq!(all.holders(&content(1)).count(), 0);
         assert_eq!(all.holders(&content(3)).count(), 1);
+    }
+
+    /// While a node reported anew, what it held counted as lost until its page came.
+    #[test]
+    fn a_node_that_reports_again_keeps_what_it_holds() {
+        let mut all = Inventories::default();
+        let held: Vec<ContentId> = (0..9).map(content).collect();
+        all.page(source(1), 0, &held, true);
+        assert_eq!(all.page(source(1), 0, &[content(0), content(2)], false), Some(vec![]));
+        let holders = |all: &Inventories| {
+            (0..10).filter(|n| all.holders(&content(*n)).count() == 1).collect::<Vec<u8>>()
+        };
+        assert_eq!(holders(&all), [0, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(all.page(source(1), 1, &[content(2)], false), None, "not after the page before");
+        assert_eq!(all.page(source(1), 1, &[content(5), content(4)], false), None, "in no order");
+        assert_eq!(all.page(source(1), 1, &[content(4), content(5)], false), Some(vec![]));
+        assert_eq!(all.page(source(1), 2, &[content(9)], true), Some(vec![content(9)]));
+        assert_eq!(holders(&all), [0, 2, 4, 5, 9]);
+        assert!(all.is_complete(NodeId([1; 16]), InstanceId(1)));
+        assert_eq!(all.tally(NodeId([1; 16])).0, 5);
     }
 
     #[test]

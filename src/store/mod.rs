@@ -33,6 +33,7 @@ mod part_file;
 mod partials;
 mod reading;
 mod rebuild;
+mod removed;
 mod reserve;
 mod space;
 mod verify;
@@ -63,6 +64,7 @@ use index::Index;
 use part_file::WriteBack;
 use partials::{Partials, Paths};
 use reading::Readers;
+use removed::Removed;
 use reserve::Reserve;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -109,6 +111,7 @@ struct Shared {
     health: Arc<Health>,
     partials: Mutex<Partials>,
     asides: Mutex<Asides>,
+    removed: Removed,
     readers: Readers,
     /// Bytes on disk of contents in the making and broken-off ones.
     incoming_bytes: Arc<AtomicU64>,
@@ -219,6 +222,16 @@ impl Store {
         self.inner.shared.index.list().into_iter().map(|copy| copy.content).collect()
     }
 
+    /// How to ask for room that removed contents take, in bytes.
+    pub fn on_room_wanted(&self, ask: impl Fn(u64) + Send + Sync + 'static) {
+        self.inner.shared.removed.set_ask(Box::new(ask));
+    }
+
+    /// How many bytes removed contents take.
+    pub fn set_removed_bytes(&self, bytes: u64) {
+        self.inner.shared.removed.set_bytes(bytes);
+    }
+
     /// How full the store is.
     #[must_use]
     pub fn usage(&self) -> Usage {
@@ -279,6 +292,7 @@ impl Store {
             let path = shared.folder.content(content);
             shared.disk.remove(&path).map_err(at(&path))?;
         }
+        shared.removed.something_went();
         Ok(true)
     }
 

@@ -9,6 +9,7 @@ use super::index::Index;
 use super::part_file::WriteBack;
 use super::partials::Partials;
 use super::reading::Readers;
+use super::removed::Removed;
 use super::reserve::Reserve;
 use super::writer::Writer;
 use super::{Inner, Loaded, Shared, Store, space};
@@ -63,6 +64,7 @@ pub(super) fn open(
         health,
         partials: Mutex::new(partials),
         asides: Mutex::default(),
+        removed: Removed::default(),
         readers: Readers::default(),
         incoming_bytes: Arc::new(AtomicU64::new(partial_bytes)),
         capacity,

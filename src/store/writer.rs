@@ -175,7 +175,7 @@ impl Writer {
             while queue.is_long() && !queue.closed {
                 queue = work.place.wait(queue).unwrap_or_else(PoisonError::into_inner);
             }
-        } else if queue.is_long() && queue.jobs.len() % DATABASE_QUEUE_MAX == 0 {
+        } else if queue.is_long() && queue.jobs.len().is_multiple_of(DATABASE_QUEUE_MAX) {
             queue.fold();
             if queue.waiting() >= SAVES_WAITING_MAX {
                 drop(queue);

@@ -107,7 +107,7 @@ impl Patient {
             Emptied => fs::write(&path, "").expect("written"),
             Longer => fs::write(&path, [bytes.as_slice(), &[7; 5_000]].concat()).expect("written"),
             Unreadable => {
-                fs::set_permissions(&path, fs::Permissions::from_mode(0)).expect("changed");
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o000)).expect("changed");
             }
             Swapped | Foreign => fs::write(&path, self.other(file, damage)).expect("written"),
             Removed | Folder | Fifo | Link => {
