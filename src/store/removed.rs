@@ -28,6 +28,11 @@ impl Removed {
         let _ = self.ask.set(ask);
     }
 
+    /// Bytes that could make way.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
     pub(super) fn set_bytes(&self, bytes: u64) {
         self.bytes.store(bytes, Ordering::Relaxed);
     }

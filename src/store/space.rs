@@ -73,7 +73,9 @@ pub(super) fn look(shared: &Shared) {
         return;
     }
     let Ok(room) = shared.disk.room(shared.folder.root()) else { return };
-    if above_headroom(shared, &room, shared.asides().bytes()) == 0 {
+    // What makes way when room is needed must be let to.
+    let yielding = shared.asides().bytes().saturating_add(shared.removed.bytes());
+    if above_headroom(shared, &room, yielding) == 0 {
         shared.health.set_full("less room is free than is kept for the catalog");
         return;
     }
@@ -86,7 +88,13 @@ pub(super) fn look(shared: &Shared) {
         Ok(()) => shared.health.set_roomy(),
         // Where room cannot be taken ahead, what the disk says has to do.
         Err(error) if matches!(error.kind(), std::io::ErrorKind::Unsupported) => shared.health.set_roomy(),
-        Err(error) => tracing::debug!(%error, "there is no room for the reserve"),
+        Err(error) => {
+            tracing::debug!(%error, "there is no room for the reserve");
+            if shared.health.is_full() {
+                shared.drop_partials();
+                while shared.drop_oldest_aside(u64::MAX) {}
+            }
+        }
     }
 }
 
