@@ -80,12 +80,8 @@ impl Engine {
                 self.void_reports(node);
                 self.note(Note::NodeJoined { name, node });
             }
-            Heard::Known { .. } if back => self.note(Note::NodeJoined { name, node }),
-            Heard::Known { changed } => {
-                if !changed {
-                    return;
-                }
-            }
+            Heard::Known if back => self.note(Note::NodeJoined { name, node }),
+            Heard::Known => return, // what it says anew is looked at with the next tick
         }
         self.refresh_members();
         self.elect();

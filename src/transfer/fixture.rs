@@ -70,6 +70,7 @@ impl Node {
             on_stored: Box::new(move |content, size| told.lock().expect("sound").push((content, size))),
             on_bad: Box::new(|_| {}),
             transfers: AtomicU32::new(0),
+            serving: super::holder::room_to_serve(),
         });
         let serving = tokio::spawn(accept_all(listener, Arc::clone(&context)));
         Node { id, route: route(id, address), store, context, stored, folder, serving }
