@@ -190,6 +190,43 @@ pub const CATALOG_CHECK_BYTES_MAX: u64 = 64 << 20;
 /// Manifest pages of an incoming content kept in memory, 36 KiB each; the rest go to a file. A
 /// content that is kept inside the database never has more, even in chunks of one byte.
 pub const INCOMING_PAGES_IN_MEMORY: usize = 32;
+/// Every copy is hashed anew this often, unless `--scrub-every` says otherwise.
+pub const SCRUB_EVERY_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// Shortest interval of the scrub: below, it would do nothing else.
+pub const SCRUB_EVERY_MIN: Duration = Duration::from_secs(1);
+/// Fastest that a scrub reads, in bytes a second: a third of what a hard disk gives, enough for 30
+/// TB a week.
+pub const SCRUB_BYTES_PER_SECOND_MAX: u64 = 64 << 20;
+/// What a content costs a scrub beyond its bytes, in bytes: a disk's head moves in the time of this.
+pub const SCRUB_CONTENT_COST: u64 = 64 << 10;
+/// How often a scrub plans anew, at least.
+pub const SCRUB_LOOK_MS: u64 = 60_000;
+/// How often it is written down what was verified.
+pub const SCRUB_SAVE_MS: u64 = 600_000;
+/// Wait after the start before doubtful contents are verified: the others join first.
+pub const SCRUB_START_MS: u64 = 3_000;
+/// Contents that a holder is asked to verify in one frame.
+pub const VERIFY_CONTENTS_MAX: usize = 512;
+/// Contents verified at once for commands, so that reads go on.
+pub const VERIFIES_AT_ONCE: usize = 2;
+/// Bytes hashed between two looks at whether whoever asked for it is still there.
+pub const VERIFY_STEP_BYTES: u64 = 16 << 20;
+/// Contents whose copy readers doubt, waiting for a look.
+pub const DOUBTS_MAX: usize = 64;
+/// Looks that readers at one address can cause, within [`DOUBTS_WINDOW_MS`]: an honest one finds
+/// that much only where a whole disk is bad, which the others and the scrub find as well.
+pub const DOUBTS_PER_ADDRESS_MAX: u32 = 32;
+/// See [`DOUBTS_PER_ADDRESS_MAX`].
+pub const DOUBTS_WINDOW_MS: u64 = 60_000;
+/// A copy that a look found whole is not looked at again within this time because of a doubt.
+pub const DOUBT_AGAIN_MS: u64 = 60_000;
+/// How long a reader waits until a holder has noted its doubt.
+pub const DOUBT_WAIT: Duration = Duration::from_secs(1);
+/// Contents whose verification is written down in one commit: some 100 KiB.
+pub const VERIFIED_BATCH_MAX: usize = 1_024;
+/// After a run that ended unexpectedly, what was written this long before its last write is verified
+/// first: disks keep back writes for seconds, and lie for minutes.
+pub const DOUBTFUL_MS: u64 = 600_000;
 // ---- connections and transfers in detail ----
 
 /// Largest hello, in bytes: a stranger who has not said who it is gets no more room than this.
@@ -295,6 +332,8 @@ pub const DEMO_NODES_MIN: u8 = 4;
 pub const DEMO_NODES_MAX: u8 = 32;
 
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX >= CHUNK_BYTES_MAX);
+const _: () = assert!(VERIFY_CONTENTS_MAX * 32 + 16 < FRAME_HEAD_BYTES_MAX);
+const _: () = assert!(VERIFY_STEP_BYTES >= CHUNK_BYTES_MAX as u64);
 const _: () = assert!(PAGE_BYTES_TARGET + NAME_BYTES_MAX + SYMLINK_BYTES_MAX < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(KEEP_TRUST_MS + KEEP_TRUST_MS / 10 < KEEP_LEASE_MS);
 const _: () = assert!(BEACON_INTERVAL_MS * 2 < SUSPECT_AFTER_MS);

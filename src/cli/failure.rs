@@ -44,6 +44,8 @@ pub enum Outcome {
     Done,
     /// Accepted, with fewer copies than asked for now, where `--strict` or `--wait` makes that matter.
     Fewer,
+    /// What it was to find out is told, and it is bad news.
+    Bad,
 }
 
 impl From<Outcome> for ExitCode {
@@ -51,6 +53,7 @@ impl From<Outcome> for ExitCode {
         match outcome {
             Outcome::Done => ExitCode::Done,
             Outcome::Fewer => ExitCode::Fewer,
+            Outcome::Bad => ExitCode::Failed,
         }
     }
 }

@@ -173,6 +173,7 @@ fn dispatch(arguments: &Arguments, printer: &Arc<Printer>) -> Result<Outcome, Fa
         Command::Demo(demo) => commands::demo::run(&context, demo),
         Command::Put(put) => commands::put::run(&context, put),
         Command::Get(get) => commands::get::run(&context, get),
+        Command::Verify(verify) => commands::verify::run(&context, verify),
         Command::Ls(ls) => commands::ls::run(&context, ls),
         Command::Replicas(replicas) => commands::replicas::run(&context, replicas),
         Command::Rm(rm) => commands::rm::run(&context, rm),

@@ -7,6 +7,7 @@
 mod find;
 pub mod get;
 pub mod put;
+pub mod verify;
 
 pub use find::Found;
 

@@ -11,13 +11,13 @@ mod values;
 
 pub use values::{
     Peer, ROLES, check_replicas, parse_address, parse_http, parse_label, parse_machine, parse_peer,
-    parse_port, parse_role,
+    parse_port, parse_role, parse_scrub_every,
 };
 use values::{check_port, host_name};
 
 use crate::limits::{
     COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, KEEP_REMOVED_DEFAULT, PORT_DEFAULT,
-    REPLICAS_DEFAULT,
+    REPLICAS_DEFAULT, SCRUB_EVERY_DEFAULT,
 };
 use crate::types::{MachineId, Pin};
 use etcetera::BaseStrategy;
@@ -75,10 +75,32 @@ pub struct NodeSettings {
     pub machine: Option<MachineId>,
     /// Silence after which another node's copies are replaced.
     pub heal_after: Duration,
+    /// How often each copy is hashed anew.
+    pub scrub_every: ScrubEvery,
     /// How long removed and replaced versions are kept; zero for not at all.
     pub keep_removed: Duration,
     /// Where it serves HTTP.
     pub http: Http,
+}
+
+/// How often each copy is hashed anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScrubEvery {
+    /// Never; only on request, and after a crash.
+    Off,
+    /// At least this often.
+    Interval(Duration),
+}
+
+impl ScrubEvery {
+    /// The interval, if there is one.
+    #[must_use]
+    pub fn interval(self) -> Option<Duration> {
+        match self {
+            ScrubEvery::Off => None,
+            ScrubEvery::Interval(interval) => Some(interval),
+        }
+    }
 }
 
 /// Where a node serves HTTP.
@@ -145,6 +167,7 @@ pub struct Given {
     pub capacity_bytes: Option<u64>,
     pub machine: Option<MachineId>,
     pub heal_after: Option<Duration>,
+    pub scrub_every: Option<ScrubEvery>,
     pub keep_removed: Option<Duration>,
     pub http: Option<Http>,
 }
@@ -262,6 +285,7 @@ struct File {
     capacity: Option<String>,
     machine: Option<String>,
     heal_after: Option<String>,
+    scrub_every: Option<String>,
     keep_removed: Option<String>,
     http: Option<String>,
 }
@@ -310,6 +334,10 @@ impl Settings {
                 capacity_bytes: given.capacity_bytes.or(file.capacity_bytes),
                 machine: given.machine.or(file.machine),
                 heal_after: given.heal_after.or(file.heal_after).unwrap_or(HEAL_AFTER_DEFAULT),
+                scrub_every: given
+                    .scrub_every
+                    .or(file.scrub_every)
+                    .unwrap_or(ScrubEvery::Interval(SCRUB_EVERY_DEFAULT)),
                 keep_removed: given.keep_removed.or(file.keep_removed).unwrap_or(KEEP_REMOVED_DEFAULT),
                 http: given.http.or(file.http).unwrap_or_default(),
             },
@@ -401,6 +429,8 @@ impl File {
             capacity_bytes: values.text("capacity", self.capacity, units.size)?,
             machine: values.text("machine", self.machine, parse_machine)?,
             heal_after: values.text("heal_after", self.heal_after, units.duration)?,
+            scrub_every: values
+                .text("scrub_every", self.scrub_every, |text| parse_scrub_every(text, units.duration))?,
             keep_removed: values.text("keep_removed", self.keep_removed, units.duration)?,
             http: values.text("http", self.http, parse_http)?,
         })

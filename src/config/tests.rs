@@ -40,6 +40,7 @@ fn with_nothing_set_the_defaults_hold() {
     assert_eq!((settings.timeout, settings.replicas), (Duration::from_secs(10), 2));
     assert_eq!(settings.node.role, Pin::Auto);
     assert_eq!(settings.node.heal_after, Duration::from_secs(60));
+    assert_eq!(settings.node.scrub_every.interval(), Some(Duration::from_secs(7 * 24 * 3600)));
     assert!(!settings.node.name.is_empty());
 }
 
@@ -69,6 +70,7 @@ fn the_file_sets_everything() {
         capacity = "1000"
         machine = "box-1"
         heal_after = "9"
+        scrub_every = "90"
         http = "off"
     "#;
     let settings = with_file(text.as_bytes(), Given::default()).expect("valid");
@@ -84,6 +86,19 @@ fn the_file_sets_everything() {
     assert_eq!((&*settings.node.name, settings.node.capacity_bytes), ("attic", Some(1000)));
     assert_eq!(settings.node.machine, MachineId::parse("box-1"));
     assert_eq!(settings.node.heal_after, Duration::from_secs(9));
+    assert_eq!(settings.node.scrub_every, ScrubEvery::Interval(Duration::from_secs(90)));
+}
+
+#[test]
+fn the_scrub_can_be_off_and_is_never_a_busy_loop() {
+    let of = |text: &str| with_file(format!("scrub_every = \"{text}\"").as_bytes(), Given::default());
+    assert_eq!(of("off").expect("valid").node.scrub_every, ScrubEvery::Off);
+    assert_eq!(of("1").expect("valid").node.scrub_every.interval(), Some(Duration::from_secs(1)));
+    for text in ["0", "on", ""] {
+        assert!(of(text).is_err_and(|error| error.to_string().contains("scrub_every")), "{text:?}");
+    }
+    let given = Given { scrub_every: Some(ScrubEvery::Off), ..Given::default() };
+    assert_eq!(with_file(b"scrub_every = \"7\"", given).expect("valid").node.scrub_every, ScrubEvery::Off);
 }
 
 #[test]

@@ -1,11 +1,12 @@
 //! The values of settings: read once, the same for options and file, and valid from then on. Pure,
 //! apart from the host's name.
 
-use super::Http;
-use crate::limits::{LABEL_BYTES_MAX, REPLICAS_MAX};
+use super::{Http, ScrubEvery};
+use crate::limits::{LABEL_BYTES_MAX, REPLICAS_MAX, SCRUB_EVERY_MIN};
 use crate::types::{MachineId, Pin};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
+use std::time::Duration;
 
 /// Another place to look for nodes: `HOST[:PORT]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -117,6 +118,25 @@ pub fn parse_http(text: &str) -> Result<Http, String> {
     match text {
         "off" => Ok(Http::Off),
         _ => Err("HTTP is not in this version yet; only `off`".to_owned()),
+    }
+}
+
+/// How often copies are hashed anew: a duration, or `off`.
+///
+/// # Errors
+/// When it is no duration, or a very short one.
+pub fn parse_scrub_every(
+    text: &str,
+    duration: fn(&str) -> Result<Duration, String>,
+) -> Result<ScrubEvery, String> {
+    if text == "off" {
+        return Ok(ScrubEvery::Off);
+    }
+    match duration(text)? {
+        interval if interval < SCRUB_EVERY_MIN => {
+            Err(format!("it is at least {} s, or `off`", SCRUB_EVERY_MIN.as_secs()))
+        }
+        interval => Ok(ScrubEvery::Interval(interval)),
     }
 }
 

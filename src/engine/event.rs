@@ -151,7 +151,7 @@ pub enum Input {
     },
     /// Something is to be stored here for which there is no room beside the trash.
     RoomWanted {
-        /// Its size in bytes.
+        /// How much is missing, in bytes.
         bytes: u64,
     },
     /// Other links than before have room for pages.

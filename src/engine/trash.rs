@@ -27,8 +27,6 @@ pub(super) struct Trashing {
     emptied: Moment,
     /// The log says once that the clock is not trusted.
     distrusted: bool,
-    /// What the disk could still take when it was measured, in bytes.
-    free_bytes: u64,
     /// Bytes held that only the trash names.
     bytes: u64,
     /// Contents being thrown away: they are held, but nobody may count on them.
@@ -295,15 +293,20 @@ impl Engine {
     pub(super) fn measure_trash(&mut self, capacity_bytes: u64, free_bytes: u64) {
         let trash = self.catalog.trash().contents().filter(|(content, _)| self.is_discardable(content));
         self.trashing.bytes = trash.map(|(_, refs)| refs.size).fold(0, u64::saturating_add);
-        self.trashing.free_bytes = free_bytes;
         let short = (capacity_bytes / AHEAD_SHARE).saturating_sub(free_bytes);
         self.discard_oldest(short);
         self.me.free_bytes = free_bytes.saturating_add(self.trashing.bytes);
     }
 
-    /// A put needs this much room here.
+    /// A put needs this much more room here.
     pub(super) fn room_wanted(&mut self, bytes: u64) {
-        self.discard_oldest(bytes.saturating_sub(self.trashing.free_bytes));
+        self.discard_oldest(bytes);
+    }
+
+    /// Bytes held here that only the trash names.
+    #[must_use]
+    pub fn trash_bytes(&self) -> u64 {
+        self.trashing.bytes
     }
 
     fn is_discardable(&self, content: &ContentId) -> bool {

@@ -11,8 +11,9 @@ use crate::clock::{self, Moment};
 use crate::discovery::socket::DiscoverySocket;
 use crate::engine::Engine;
 use crate::engine::event::{Congestion, Effect, Input, Note};
-use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT};
-use crate::store::Store;
+use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT, VERIFIES_AT_ONCE};
+use crate::store::{Store, StoreError};
+use crate::transfer::Doubts;
 use crate::transfer::connection::{Connection, Endpoint, dial_any};
 use crate::transfer::holder::{HolderContext, room_to_serve};
 use crate::transfer::pool::HolderPool;
@@ -25,6 +26,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
+use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 /// How often peers that were named or remembered, and are not heard, are dialled.
@@ -47,6 +49,8 @@ pub(super) struct Performer {
     /// Goodbye is said: a beacon now would take it back.
     leaving: bool,
     data_dir: PathBuf,
+    /// How long surplus copies stay in the trash.
+    keep_removed: Duration,
     peers: Vec<String>,
     remembered: Addresses,
     tcp: SocketAddr,
@@ -64,9 +68,12 @@ impl Performer {
         options: &Options,
         tcp: SocketAddr,
     ) -> Performer {
+        let reporter = Reporter::new(shared.inputs.clone());
+        let asking = reporter.clone();
+        shared.store.on_room_wanted(move |bytes| report(&asking, Input::RoomWanted { bytes }));
         Performer {
             pool: Arc::new(HolderPool::new(Arc::clone(&shared.endpoint))),
-            reporter: Reporter::new(shared.inputs.clone()),
+            reporter,
             leaving: false,
             shared,
             socket,
@@ -74,6 +81,7 @@ impl Performer {
             congestion: Congestion::default(),
             remembered: Addresses::load(&options.data_dir),
             data_dir: options.data_dir.clone(),
+            keep_removed: options.keep_removed,
             peers: options.peers.clone(),
             tcp,
             contacted: None,
@@ -151,13 +159,18 @@ impl Performer {
     /// that were named and are not heard.
     pub(super) fn housekeep(&mut self, engine: &Engine) {
         let now = clock::now();
+        self.shared.store.set_removed_bytes(engine.trash_bytes());
         if now.since(self.measured) >= USAGE_INTERVAL_MS {
             self.measured = now;
             let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+            let keep = self.keep_removed;
             report(&inputs, Input::WallClock { wall_ms: clock::wall().0 });
             report(&inputs, Input::OwnAddresses { addresses: self.own_addresses() });
             tokio::task::spawn_blocking(move || {
                 store.expire_partials();
+                if let Err(error) = store.expire_asides(keep) {
+                    tracing::debug!(%error, "the trash is as it was");
+                }
                 report(&inputs, usage(&store));
             });
         }
@@ -214,7 +227,7 @@ impl Performer {
         self.leaving = true;
         self.links.close();
         // The links' tasks write their last message while this one waits its turn.
-        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 
     fn pull(&self, content: ContentId, size: u64, from: Vec<NodeRoute>) {
@@ -251,8 +264,7 @@ impl Performer {
     fn drop_content(&self, content: ContentId, until: Option<Moment>) {
         let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
         tokio::task::spawn_blocking(move || {
-            let late = until.is_some_and(|until| clock::now() >= until);
-            let dropped = match if late { Ok(false) } else { store.remove(&content) } {
+            let dropped = match remove(&store, &content, until) {
                 Ok(_) => store.holds(&content).is_none(),
                 Err(error) => {
                     tracing::warn!(%content, %error, "a copy could not be removed");
@@ -321,6 +333,15 @@ impl Performer {
             }
             self.remembered = addresses;
         }
+    }
+}
+
+/// Removes a copy: garbage for good, one that was too many into the trash, unless it is too late.
+fn remove(store: &Store, content: &ContentId, until: Option<Moment>) -> Result<bool, StoreError> {
+    match until {
+        None => store.remove(content),
+        Some(until) if clock::now() >= until => Ok(false),
+        Some(_) => store.set_aside(content),
     }
 }
 
@@ -402,6 +423,8 @@ pub(super) fn holder_context(
         on_bad: Box::new(move |content| report(&bad, Input::ContentLost { content })),
         transfers: AtomicU32::new(0),
         serving: room_to_serve(),
+        doubts: Doubts::default(),
+        verifies: Semaphore::new(VERIFIES_AT_ONCE),
     })
 }
 

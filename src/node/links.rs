@@ -42,6 +42,7 @@ fn is_page(message: &Message) -> bool {
 }
 
 impl Link {
+    #[expect(clippy::result_large_err, reason = "the message comes back, as from the queue itself")]
     fn send(&self, message: Message) -> Result<(), mpsc::error::TrySendError<Message>> {
         let page = usize::from(is_page(&message));
         self.pages.fetch_add(page, Ordering::Relaxed);

@@ -12,6 +12,7 @@
 //! | `links` | one outgoing link a member, dialled when there is something to say |
 //! | `places` | how many connections there may be, and whose goes when one too many comes |
 //! | `quiet` | how many lines others can cause in the log |
+//! | [`schedule`], `scrub` | when copies are hashed anew (pure); doing it |
 
 pub mod addresses;
 mod answering;
@@ -20,6 +21,8 @@ mod hearing;
 mod links;
 mod places;
 mod quiet;
+pub mod schedule;
+mod scrub;
 
 use crate::clock;
 use crate::discovery::socket::{DiscoverySocket, SocketError};
@@ -31,7 +34,7 @@ use crate::replication::{Catalog, CausalContext};
 use crate::store::{Loaded, Store, StoreError};
 use crate::transfer::connection::Endpoint;
 use crate::transfer::holder::HolderContext;
-use crate::types::{InstanceId, Lineage, MachineId, NodeId, Pin};
+use crate::types::{ContentId, InstanceId, Lineage, MachineId, NodeId, Pin};
 use crate::wire::message::{Hello, Purpose};
 use crate::wire::{DecodeError, PROTOCOL_VERSION};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -69,6 +72,8 @@ pub struct Options {
     pub capacity_bytes: Option<u64>,
     /// Silence after which a node's copies are replaced.
     pub heal_after: Duration,
+    /// Every copy is hashed anew this often; `None`: never.
+    pub scrub_every: Option<Duration>,
     /// How long removed and replaced versions are kept.
     pub keep_removed: Duration,
 }
@@ -166,6 +171,8 @@ pub struct Node {
     socket: Arc<DiscoverySocket>,
     listener: Option<TcpListener>,
     options: Options,
+    /// Contents to be verified first.
+    doubtful: Vec<ContentId>,
     stop: watch::Sender<bool>,
     ready: Ready,
 }
@@ -181,7 +188,7 @@ impl Node {
     pub async fn open(options: Options) -> Result<Node, NodeError> {
         let folder = options.data_dir.clone();
         let capacity = options.capacity_bytes;
-        let (store, loaded) = blocking(move || Store::open(&folder, capacity)).await??;
+        let (store, mut loaded) = blocking(move || Store::open(&folder, capacity)).await??;
         let (folder, cluster, secret) =
             (options.data_dir.clone(), options.cluster.clone(), options.secret.clone());
         let identity = blocking(move || Identity::load(&folder, &cluster, &secret)).await??;
@@ -204,6 +211,7 @@ impl Node {
             },
             peer_node_id,
         });
+        let doubtful = std::mem::take(&mut loaded.doubtful);
         let engine = make_engine(&options, &identity, instance, &store, loaded, lineage, tcp.port())?;
         let (sender, inputs) = mpsc::channel(INPUT_QUEUE_MAX * 8);
         let (heard_sender, heard) = mpsc::channel(HEARD_QUEUE_MAX);
@@ -232,6 +240,7 @@ impl Node {
             socket,
             listener: Some(listener),
             options,
+            doubtful,
             stop,
             ready,
         })
@@ -251,6 +260,8 @@ impl Node {
         let hearing = tokio::spawn(hearing::hear(Arc::clone(&self.shared), Arc::clone(&self.socket)));
         let listener = self.listener.take().ok_or(NodeError::Internal("the listener"))?;
         let answering = tokio::spawn(answering::answer(Arc::clone(&self.shared), listener));
+        let scrub = scrub::Scrub::new(Arc::clone(&self.shared), self.options.scrub_every);
+        let scrubbing = tokio::spawn(scrub.run(std::mem::take(&mut self.doubtful)));
         let mut performer = effects::Performer::new(
             Arc::clone(&self.shared),
             Arc::clone(&self.socket),
@@ -279,7 +290,12 @@ impl Node {
         performer.goodbye(&self.engine).await;
         answering.abort();
         hearing.abort();
+        scrubbing.abort();
         self.wind_down(performer).await;
+        let store = self.shared.store.clone();
+        if let Err(error) = blocking(move || store.end_well()).await? {
+            tracing::warn!(%error, "the end of this run could not be written down");
+        }
         Ok(())
     }
 

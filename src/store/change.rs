@@ -1,13 +1,15 @@
 //! What is written to the database: one [`Change`] at a time, many in a transaction.
 
 use super::database::{
-    BLOB, CHUNKS, CONTENTS, EXTRA, INLINE, Location, META, NAMES, PAGES, PREFIXES, ROOTS, TERM, page_key,
+    ASIDES, BLOB, CHUNKS, CONTENTS, EXTRA, INLINE, Location, META, NAMES, PAGES, PREFIXES, ROOTS, STOPPED,
+    TERM, page_key,
 };
 use super::error::{StoreError, at, database};
 use crate::limits::{FRAME_HEAD_BYTES_MAX, MANIFEST_PAGE_CHUNKS};
 use crate::transfer::manifest::{PAGE_BYTES, decode_chunks};
 use crate::types::{ContentId, Term};
-use crate::wire::record::{CatalogWrite, ContentRecord, decode_record, encode_record};
+use crate::wire::DecodeError;
+use crate::wire::record::{AsideRecord, CatalogWrite, ContentRecord, decode_record, encode_record};
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -21,8 +23,17 @@ pub(super) enum Change {
     Term(Term),
     Content(Box<NewContent>),
     Remove(ContentId),
-    Verified(ContentId, u64),
+    /// Hashed whole, when.
+    Verified(Vec<(ContentId, u64)>),
+    /// Is no copy from now on; its bytes are kept a while.
+    Aside(ContentId, u64),
+    /// What was aside is a copy again, verified at that time.
+    Readopt(ContentId, u64),
+    /// Their bytes are gone.
+    ForgetAsides(Vec<ContentId>),
     Blob(Box<str>, Vec<u8>),
+    /// The last change of a run that ends on purpose.
+    Stopped,
 }
 
 /// A content whose bytes are complete, and durable if they are in a file.
@@ -74,6 +85,7 @@ pub(super) struct Tables<'t> {
     prefixes: Table<'t, u64, u64>,
     extra: Table<'t, (u64, u64), ()>,
     contents: Table<'t, &'static [u8; 32], &'static [u8]>,
+    asides: Table<'t, &'static [u8; 32], &'static [u8]>,
     inline: Table<'t, &'static [u8; 32], &'static [u8]>,
     pages: Table<'t, &'static [u8; 36], &'static [u8]>,
     roots: Table<'t, &'static [u8; 32], &'static [u8]>,
@@ -88,6 +100,7 @@ impl<'t> Tables<'t> {
             prefixes: transaction.open_table(PREFIXES).map_err(database)?,
             extra: transaction.open_table(EXTRA).map_err(database)?,
             contents: transaction.open_table(CONTENTS).map_err(database)?,
+            asides: transaction.open_table(ASIDES).map_err(database)?,
             inline: transaction.open_table(INLINE).map_err(database)?,
             pages: transaction.open_table(PAGES).map_err(database)?,
             roots: transaction.open_table(ROOTS).map_err(database)?,
@@ -105,7 +118,18 @@ impl<'t> Tables<'t> {
             }
             Change::Content(new) => self.insert(new),
             Change::Remove(content) => self.remove(content),
-            Change::Verified(content, wall_ms) => self.verified(content, *wall_ms),
+            Change::Verified(contents) => {
+                contents.iter().try_for_each(|(content, wall_ms)| self.verified(content, *wall_ms))
+            }
+            Change::Aside(content, wall_ms) => self.put_aside(content, *wall_ms),
+            Change::Readopt(content, wall_ms) => self.readopt(content, *wall_ms),
+            Change::ForgetAsides(contents) => {
+                contents.iter().try_for_each(|content| self.forget_aside(content))
+            }
+            Change::Stopped => {
+                self.meta.insert(STOPPED, [].as_slice()).map_err(database)?;
+                Ok(())
+            }
             Change::Blob(key, bytes) => {
                 self.meta.insert(format!("{BLOB}{key}").as_str(), bytes.as_slice()).map_err(database)?;
                 Ok(())
@@ -139,6 +163,7 @@ impl<'t> Tables<'t> {
 
     fn insert(&mut self, new: &NewContent) -> Result<(), StoreError> {
         let id = &new.content.0;
+        self.asides.remove(id).map_err(database)?;
         self.contents.insert(id, encode_record(&new.record).as_slice()).map_err(database)?;
         if let Some(bytes) = &new.inline {
             self.inline.insert(id, bytes.as_slice()).map_err(database)?;
@@ -184,6 +209,11 @@ impl<'t> Tables<'t> {
     pub(super) fn remove(&mut self, content: &ContentId) -> Result<(), StoreError> {
         let Some(chunks) = self.content(content)?.map(|record| record.chunks) else { return Ok(()) };
         self.contents.remove(&content.0).map_err(database)?;
+        self.remove_parts(content, chunks)
+    }
+
+    /// Removes all rows that belong to a content but its own.
+    fn remove_parts(&mut self, content: &ContentId, chunks: u32) -> Result<(), StoreError> {
         self.inline.remove(&content.0).map_err(database)?;
         self.roots.remove(&content.0).map_err(database)?;
         if chunks < 2 {
@@ -212,12 +242,43 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
+    fn put_aside(&mut self, content: &ContentId, since_ms: u64) -> Result<(), StoreError> {
+        let Some(record) = self.content(content)? else { return Ok(()) };
+        self.contents.remove(&content.0).map_err(database)?;
+        let row = encode_record(&AsideRecord { record, since_ms });
+        self.asides.insert(&content.0, row.as_slice()).map_err(database)?;
+        Ok(())
+    }
+
+    fn readopt(&mut self, content: &ContentId, wall_ms: u64) -> Result<(), StoreError> {
+        let Some(mut record) = self.aside(content)? else { return Ok(()) };
+        self.asides.remove(&content.0).map_err(database)?;
+        (record.stored_ms, record.verified_ms) = (wall_ms, wall_ms);
+        self.contents.insert(&content.0, encode_record(&record).as_slice()).map_err(database)?;
+        Ok(())
+    }
+
+    /// A content that came back meanwhile has no row aside, and keeps all its rows.
+    pub(super) fn forget_aside(&mut self, content: &ContentId) -> Result<(), StoreError> {
+        let Some(record) = self.aside(content)? else { return Ok(()) };
+        self.asides.remove(&content.0).map_err(database)?;
+        self.remove_parts(content, record.chunks)
+    }
+
     fn content(&self, content: &ContentId) -> Result<Option<ContentRecord>, StoreError> {
         let row = self.contents.get(&content.0).map_err(database)?;
-        row.map(|record| decode_record(record.value())).transpose().map_err(|error| {
-            StoreError::CatalogDamaged { path: "catalog.redb".into(), reason: error.to_string().into() }
-        })
+        row.map(|record| decode_record(record.value())).transpose().map_err(damaged)
     }
+
+    fn aside(&self, content: &ContentId) -> Result<Option<ContentRecord>, StoreError> {
+        let row = self.asides.get(&content.0).map_err(database)?;
+        let aside = row.map(|row| decode_record::<AsideRecord>(row.value())).transpose();
+        aside.map(|aside| aside.map(|aside| aside.record)).map_err(damaged)
+    }
+}
+
+fn damaged(error: DecodeError) -> StoreError {
+    StoreError::CatalogDamaged { path: "catalog.redb".into(), reason: error.to_string().into() }
 }
 
 /// Whether the writes can be read back: a value over the codec's limit leaves its version byte alone.

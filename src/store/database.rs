@@ -6,6 +6,7 @@
 //! | `prefixes` | instance | counter up to which all its dots were seen |
 //! | `extra` | instance, counter | further dots seen |
 //! | `contents` | content | [`ContentRecord`] |
+//! | `asides` | content | [`AsideRecord`]: no copy, its bytes are kept a while in `trash/` |
 //! | `inline` | content | its bytes, if at most [`INLINE_BYTES_MAX`](crate::limits::INLINE_BYTES_MAX) |
 //! | `pages` | content, page number (u32 BE) | manifest page, if there is more than one chunk |
 //! | `roots` | content | manifest root, if there is more than one page |
@@ -22,7 +23,7 @@ use crate::limits::{CATALOG_CHECK_BYTES_MAX, DATABASE_CACHE_BYTES};
 use crate::transfer::manifest::{encode_chunk, page_hash};
 use crate::types::{ChunkHash, ChunkRef, ContentId, Dot, FileName, InstanceId, Term, Version};
 use crate::wire::message::Context;
-use crate::wire::record::{ContentRecord, decode_record};
+use crate::wire::record::{AsideRecord, ContentRecord, decode_record};
 use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
 use std::fs::File;
 use std::ops::Range;
@@ -33,6 +34,7 @@ pub(super) const NAMES: TableDefinition<&[u8], &[u8]> = TableDefinition::new("na
 pub(super) const PREFIXES: TableDefinition<u64, u64> = TableDefinition::new("prefixes");
 pub(super) const EXTRA: TableDefinition<(u64, u64), ()> = TableDefinition::new("extra");
 pub(super) const CONTENTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("contents");
+pub(super) const ASIDES: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("asides");
 pub(super) const INLINE: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("inline");
 pub(super) const PAGES: TableDefinition<&[u8; 36], &[u8]> = TableDefinition::new("pages");
 pub(super) const ROOTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("roots");
@@ -41,6 +43,8 @@ pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta
 
 pub(super) const TERM: &str = "term";
 pub(super) const GENERATION: &str = "generation";
+/// Present between a clean stop and the next start.
+pub(super) const STOPPED: &str = "stopped";
 pub(super) const BLOB: &str = "blob:";
 
 /// Where a chunk lies.
@@ -51,13 +55,22 @@ pub(super) struct Location {
     pub(super) bytes: u32,
 }
 
+/// What is kept in memory of a content's row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct HeldRow {
+    pub(super) content: ContentId,
+    pub(super) size: u64,
+    pub(super) stored_ms: u64,
+    pub(super) verified_ms: u64,
+}
+
 /// All that the database says at the start.
 #[derive(Debug)]
 pub(super) struct Rows {
     pub(super) context: Context,
     pub(super) names: Vec<(FileName, Vec<Version>)>,
     /// Contents that are there, and their sizes.
-    pub(super) held: Vec<(ContentId, u64)>,
+    pub(super) held: Vec<HeldRow>,
     /// Contents that are not, and their sizes.
     pub(super) gone: Vec<(ContentId, u64)>,
     pub(super) term: Term,
@@ -141,8 +154,12 @@ impl Catalog {
             let content = ContentId(*content.value());
             let record: ContentRecord =
                 decode_record(record.value()).map_err(|error| self.damaged("a content", &error))?;
-            let list = if is_there(&content, &record) { &mut held } else { &mut gone };
-            list.push((content, record.size));
+            let ContentRecord { size, stored_ms, verified_ms, .. } = record;
+            if is_there(&content, &record) {
+                held.push(HeldRow { content, size, stored_ms, verified_ms });
+            } else {
+                gone.push((content, size));
+            }
         }
         let mut context = Context::default();
         for row in read.open_table(PREFIXES).map_err(database)?.iter().map_err(database)? {
@@ -174,19 +191,22 @@ impl Catalog {
         }
     }
 
-    /// Counts the generation up and forgets contents whose files are gone, durably.
-    pub(super) fn begin_generation(&self, gone: &[ContentId]) -> Result<u64, StoreError> {
+    /// Counts the generation up and forgets contents whose files are gone, durably. Also says whether
+    /// the one before ended on purpose.
+    pub(super) fn begin_generation(&self, gone: &[ContentId]) -> Result<(u64, bool), StoreError> {
         let generation = self.generation()?.saturating_add(1);
         let transaction = self.database.begin_write().map_err(database)?;
+        let stopped;
         {
             let mut tables = Tables::open(&transaction)?;
+            stopped = generation == 1 || tables.meta.remove(STOPPED).map_err(database)?.is_some();
             for content in gone {
                 tables.remove(content)?;
             }
             tables.meta.insert(GENERATION, generation.to_le_bytes().as_slice()).map_err(database)?;
         }
         transaction.commit().map_err(database)?;
-        Ok(generation)
+        Ok((generation, stopped))
     }
 
     /// Applies changes in one transaction; once it returns they are durable.
@@ -213,9 +233,33 @@ impl Catalog {
         }
     }
 
+    /// All contents that are kept aside.
+    pub(super) fn asides(&self) -> Result<Vec<(ContentId, AsideRecord)>, StoreError> {
+        let read = self.database.begin_read().map_err(database)?;
+        let mut asides = Vec::new();
+        for row in read.open_table(ASIDES).map_err(database)?.iter().map_err(database)? {
+            let (content, record) = row.map_err(database)?;
+            let record = decode_record(record.value()).map_err(|error| self.damaged("an aside", &error))?;
+            asides.push((ContentId(*content.value()), record));
+        }
+        Ok(asides)
+    }
+
+    /// The row of a content that is held or kept aside.
+    fn any_record(&self, content: &ContentId) -> Result<Option<ContentRecord>, StoreError> {
+        if let Some(record) = self.record(content)? {
+            return Ok(Some(record));
+        }
+        let read = self.database.begin_read().map_err(database)?;
+        let table = read.open_table(ASIDES).map_err(database)?;
+        let Some(row) = table.get(&content.0).map_err(database)? else { return Ok(None) };
+        let aside = decode_record::<AsideRecord>(row.value());
+        aside.map(|aside| Some(aside.record)).map_err(|error| self.damaged("an aside", &error))
+    }
+
     /// A page of a content's manifest; `None` if there is no such page.
     pub(super) fn page(&self, content: &ContentId, number: u32) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(record) = self.record(content)? else { return Ok(None) };
+        let Some(record) = self.any_record(content)? else { return Ok(None) };
         if let Some(page) = single_page(&record) {
             return Ok((number == 0).then_some(page));
         }
@@ -226,7 +270,7 @@ impl Catalog {
 
     /// The root of a content's manifest.
     pub(super) fn root(&self, content: &ContentId) -> Result<Option<Vec<u8>>, StoreError> {
-        let Some(record) = self.record(content)? else { return Ok(None) };
+        let Some(record) = self.any_record(content)? else { return Ok(None) };
         if record.chunks == 0 {
             return Ok(Some(Vec::new()));
         }
@@ -248,6 +292,13 @@ impl Catalog {
         let table = read.open_table(INLINE).map_err(database)?;
         let bytes = table.get(&content.0).map_err(database)?;
         Ok(bytes.and_then(|bytes| bytes.value().get(part).map(<[u8]>::to_vec)))
+    }
+
+    /// All bytes of a content that is kept in the database.
+    pub(super) fn all_inline(&self, content: &ContentId) -> Result<Option<Vec<u8>>, StoreError> {
+        let read = self.database.begin_read().map_err(database)?;
+        let table = read.open_table(INLINE).map_err(database)?;
+        Ok(table.get(&content.0).map_err(database)?.map(|bytes| bytes.value().to_vec()))
     }
 
     /// Where a chunk lies, if that is known.

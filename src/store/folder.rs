@@ -8,6 +8,7 @@
 //! | `contents/ab/cdef…` | a content under its id |
 //! | `incoming/` | contents in the making and broken-off ones |
 //! | `quarantine/` | damaged contents, for a person to look at |
+//! | `trash/` | contents that were a copy too many, kept a while, no copies |
 //! | `disk` | [`DiskId`]; written last, so it says that the folder was in use |
 //!
 //! Invariant: a folder that was in use is never taken for a new one. Where its database, contents
@@ -88,6 +89,19 @@ impl Folder {
         self.root.join("incoming")
     }
 
+    pub(super) fn trash(&self) -> PathBuf {
+        self.root.join("trash")
+    }
+
+    /// Where a content lies that is kept aside.
+    pub(super) fn aside(&self, content: &ContentId) -> PathBuf {
+        self.trash().join(content.to_string())
+    }
+
+    pub(super) fn quarantined(&self) -> PathBuf {
+        self.root.join("quarantine")
+    }
+
     pub(super) fn content(&self, content: &ContentId) -> PathBuf {
         let name = content.to_string();
         let (folder, rest) = name.split_at(2);
@@ -118,10 +132,16 @@ impl Folder {
 
     /// Makes the folders of a new data folder.
     pub(super) fn make(&self) -> Result<(), StoreError> {
-        for path in [self.contents(), self.incoming(), self.root.join("quarantine")] {
+        for path in [self.contents(), self.incoming(), self.quarantined()] {
             make_folder(&path)?;
         }
+        self.make_trash()?;
         sync_folder(&self.root)
+    }
+
+    /// Makes the folder for contents that are no copies any more, which older folders lack.
+    pub(super) fn make_trash(&self) -> Result<(), StoreError> {
+        make_folder(&self.trash())
     }
 
     /// Moves a complete and synced file to its place under `content`, durably.
@@ -143,7 +163,7 @@ impl Folder {
     /// Puts a damaged content aside.
     pub(super) fn quarantine(&self, content: &ContentId) -> Result<(), StoreError> {
         let path = self.content(content);
-        let target = self.root.join("quarantine").join(content.to_string());
+        let target = self.quarantined().join(content.to_string());
         match fs::rename(&path, &target) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
             result => result.map_err(at(&path)),

@@ -1,4 +1,5 @@
-//! What is held here, in memory: sizes, pins, and who works on which content.
+//! What is held here, in memory: sizes, when each was last verified, pins, and who works on which
+//! content.
 //!
 //! Invariant: a content is listed only while its row is durable, and one at a time makes, removes
 //! or puts aside the same content ([`Claim`]), so that a removal never unlinks the file of a put
@@ -17,10 +18,29 @@ pub(super) struct Index {
 
 #[derive(Debug, Default)]
 struct State {
-    contents: ContentMap<u64>,
+    contents: ContentMap<Held>,
     used_bytes: u64,
+    /// Verified later than their rows say.
+    unsaved: BTreeSet<ContentId>,
     pins: BTreeMap<ContentId, u32>,
     claims: BTreeSet<ContentId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    size: u64,
+    verified_ms: u64,
+}
+
+/// A content held here, as a scrub sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeldCopy {
+    /// Which.
+    pub content: ContentId,
+    /// Size in bytes.
+    pub size: u64,
+    /// When it was last hashed whole, wall milliseconds.
+    pub verified_ms: u64,
 }
 
 /// Keeps a content from being removed while it lives. Held by whoever said "I have it".
@@ -71,11 +91,44 @@ impl Index {
     }
 
     pub(super) fn size(&self, content: &ContentId) -> Option<u64> {
-        self.state().contents.get(content).copied()
+        self.state().contents.get(content).map(|held| held.size)
     }
 
-    pub(super) fn list(&self) -> Vec<(ContentId, u64)> {
-        self.state().contents.iter().map(|(content, size)| (*content, *size)).collect()
+    pub(super) fn list(&self) -> Vec<HeldCopy> {
+        let state = self.state();
+        let copies = state.contents.iter();
+        copies
+            .map(|(content, held)| HeldCopy {
+                content: *content,
+                size: held.size,
+                verified_ms: held.verified_ms,
+            })
+            .collect()
+    }
+
+    pub(super) fn verified_ms(&self, content: &ContentId) -> Option<u64> {
+        self.state().contents.get(content).map(|held| held.verified_ms)
+    }
+
+    /// The content was hashed whole; `false` if it is no longer held. Its row follows by
+    /// [`Index::take_unsaved`].
+    pub(super) fn set_verified(&self, content: &ContentId, verified_ms: u64) -> bool {
+        let mut state = self.state();
+        let Some(held) = state.contents.get_mut(content) else { return false };
+        held.verified_ms = verified_ms;
+        state.unsaved.insert(*content);
+        true
+    }
+
+    /// At most `most` contents that were verified later than their rows say, and when.
+    pub(super) fn take_unsaved(&self, most: usize) -> Vec<(ContentId, u64)> {
+        let mut state = self.state();
+        let taken: Vec<ContentId> = state.unsaved.iter().take(most).copied().collect();
+        for content in &taken {
+            state.unsaved.remove(content);
+        }
+        let when = |content: ContentId| state.contents.get(&content).map(|held| (content, held.verified_ms));
+        taken.into_iter().filter_map(when).collect()
     }
 
     /// Bytes and number of contents.
@@ -84,9 +137,9 @@ impl Index {
         (state.used_bytes, state.contents.len() as u64)
     }
 
-    pub(super) fn insert(&self, content: ContentId, size: u64) {
+    pub(super) fn insert(&self, content: ContentId, size: u64, verified_ms: u64) {
         let mut state = self.state();
-        if state.contents.insert(content, size).is_none() {
+        if state.contents.insert(content, Held { size, verified_ms }).is_none() {
             state.used_bytes += size;
         }
     }
@@ -97,7 +150,8 @@ impl Index {
         if unless_pinned && state.pins.contains_key(content) {
             return None;
         }
-        let size = state.contents.remove(content)?;
+        let size = state.contents.remove(content)?.size;
+        state.unsaved.remove(content);
         state.used_bytes -= size;
         Some(size)
     }

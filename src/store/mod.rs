@@ -18,6 +18,7 @@
 //! store then refuses all writes ([`StoreError::Suspect`]). Every byte taken from this disk for a
 //! new content is hashed anew. Memory is bounded whatever the size of a content.
 
+mod aside;
 mod change;
 mod database;
 mod error;
@@ -28,19 +29,23 @@ mod open;
 mod part_file;
 mod partials;
 mod reading;
+mod removed;
 mod space;
+mod verify;
 mod writer;
 
 pub use error::StoreError;
 pub use incoming::{Finished, FinishedFn, Incoming};
-pub use index::Pin;
+pub use index::{HeldCopy, Pin};
 pub use space::Usage;
+pub use verify::{Verification, Verified};
 pub use writer::Done;
 
 use crate::clock;
 use crate::types::{ContentId, DiskId, FileName, Term, Version};
 use crate::wire::message::Context;
 use crate::wire::record::{CatalogWrite, ContentRecord};
+use aside::Asides;
 use bytes::Bytes;
 use change::Change;
 use database::Catalog;
@@ -49,6 +54,7 @@ use index::Index;
 use part_file::WriteBack;
 use partials::{Partials, Paths};
 use reading::Readers;
+use removed::Removed;
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,6 +79,9 @@ pub struct Loaded {
     pub contents: Vec<(ContentId, u64)>,
     /// The highest term obeyed.
     pub term: Term,
+    /// Contents that the disk may not have kept, because the run before did not end on purpose and
+    /// they were written in its last minutes: to be verified first.
+    pub doubtful: Vec<ContentId>,
     /// How often this folder was opened, this time included; durable before it is given out.
     pub generation: u64,
 }
@@ -90,6 +99,8 @@ struct Shared {
     index: Arc<Index>,
     health: Arc<Health>,
     partials: Mutex<Partials>,
+    asides: Mutex<Asides>,
+    removed: Removed,
     readers: Readers,
     /// Bytes on disk of contents in the making and broken-off ones.
     incoming_bytes: Arc<AtomicU64>,
@@ -177,7 +188,17 @@ impl Store {
     /// All contents held.
     #[must_use]
     pub fn contents(&self) -> Vec<ContentId> {
-        self.inner.shared.index.list().into_iter().map(|(content, _)| content).collect()
+        self.inner.shared.index.list().into_iter().map(|copy| copy.content).collect()
+    }
+
+    /// How to ask for room that removed contents take, in bytes.
+    pub fn on_room_wanted(&self, ask: impl Fn(u64) + Send + Sync + 'static) {
+        self.inner.shared.removed.set_ask(Box::new(ask));
+    }
+
+    /// How many bytes removed contents take.
+    pub fn set_removed_bytes(&self, bytes: u64) {
+        self.inner.shared.removed.set_bytes(bytes);
     }
 
     /// How full the store is.
@@ -219,27 +240,6 @@ impl Store {
         self.inner.shared.read(content, offset, bytes)
     }
 
-    /// Hashes a content anew from disk. A damaged one is put aside and no longer held: `false`.
-    ///
-    /// # Errors
-    /// When it is not held, or could not be read for a reason that says nothing of the copy.
-    pub fn verify(&self, content: &ContentId) -> Result<bool, StoreError> {
-        let shared = &self.inner.shared;
-        let claim = shared.index.claim(*content);
-        let whole = shared.is_whole(content)?;
-        if whole {
-            self.inner.writer.write(Change::Verified(*content, clock::wall().0))?;
-            return Ok(true);
-        }
-        tracing::error!(%content, "the copy on this disk is damaged; it is put aside");
-        shared.index.take(content, false);
-        self.inner.writer.write(Change::Remove(*content))?;
-        shared.folder.quarantine(content)?;
-        shared.readers.forget(content);
-        drop(claim);
-        Ok(false)
-    }
-
     /// Keeps a content from being removed, held or not, until the pin is dropped.
     pub fn pin(&self, content: &ContentId) -> Pin {
         self.inner.shared.index.pin(*content)
@@ -260,6 +260,7 @@ impl Store {
         if size > crate::limits::INLINE_BYTES_MAX {
             folder::remove_file(&shared.folder.content(content))?;
         }
+        shared.removed.something_went();
         Ok(true)
     }
 

@@ -1,16 +1,17 @@
 //! Opening a data folder: refuse what is not right, load the database, compare it with the files.
 
-use super::database::Catalog;
+use super::database::{Catalog, HeldRow};
 use super::error::{StoreError, at};
 use super::folder::{Folder, remove_file};
 use super::index::Index;
 use super::part_file::WriteBack;
 use super::partials::{Partials, modified_ms};
 use super::reading::Readers;
+use super::removed::Removed;
 use super::writer::{Health, Writer};
 use super::{Inner, Loaded, Shared, Store};
 use crate::clock;
-use crate::limits::ORPHAN_GRACE_MS;
+use crate::limits::{DOUBTFUL_MS, ORPHAN_GRACE_MS};
 use crate::types::{ContentId, DiskId};
 use crate::wire::record::ContentRecord;
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,15 +28,16 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
         tracing::warn!(%content, size, "the file is missing or cut short; it is no copy");
     }
     let gone: Vec<ContentId> = rows.gone.into_iter().map(|(content, _)| content).collect();
-    let generation = catalog.begin_generation(&gone)?;
+    let (generation, stopped) = catalog.begin_generation(&gone)?;
     for content in &gone {
         folder.quarantine(content)?;
     }
     let index = Index::default();
-    for (content, size) in &rows.held {
-        index.insert(*content, *size);
+    for row in &rows.held {
+        index.insert(row.content, row.size, row.verified_ms);
     }
-    remove_strays(&folder, &index)?;
+    let doubtful = if stopped { Vec::new() } else { written_last(&rows.held) };
+    folder.make_trash()?;
     let (partials, partial_bytes) = load_partials(&folder)?;
 
     let (catalog, health) = (Arc::new(catalog), Arc::new(Health::default()));
@@ -46,16 +48,32 @@ pub(super) fn open(root: &Path, capacity: Option<u64>) -> Result<(Store, Loaded)
         index: Arc::new(index),
         health,
         partials: Mutex::new(partials),
+        asides: Mutex::default(),
+        removed: Removed::default(),
         readers: Readers::default(),
         incoming_bytes: Arc::new(AtomicU64::new(partial_bytes)),
         capacity,
         disk,
         folder,
     };
+    shared.load_asides(shared.catalog.asides()?)?;
+    remove_strays(&shared.folder, &shared.index)?;
     let store = Store { inner: Arc::new(Inner { writer, write_back, shared }) };
-    let loaded =
-        Loaded { context: rows.context, names: rows.names, contents: rows.held, term: rows.term, generation };
+    let loaded = Loaded {
+        context: rows.context,
+        names: rows.names,
+        contents: rows.held.into_iter().map(|row| (row.content, row.size)).collect(),
+        term: rows.term,
+        doubtful,
+        generation,
+    };
     Ok((store, loaded))
+}
+
+/// What was written in the minutes before the last write, of a run that ended unexpectedly.
+pub(super) fn written_last(held: &[HeldRow]) -> Vec<ContentId> {
+    let last = held.iter().map(|row| row.stored_ms).max().unwrap_or(0);
+    held.iter().filter(|row| last - row.stored_ms <= DOUBTFUL_MS).map(|row| row.content).collect()
 }
 
 /// Opens the database, and makes it in a folder that was never in use.

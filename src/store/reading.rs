@@ -1,9 +1,9 @@
-//! Reading contents back, and checking that they are what they were.
+//! Reading contents back.
 
 use super::Shared;
 use super::error::{StoreError, at};
 use crate::limits::{CHUNK_BYTES_MAX, INLINE_BYTES_MAX, OPEN_CONTENTS_MAX};
-use crate::transfer::manifest::{check_root, chunk_hash, parse_page};
+use crate::transfer::manifest::chunk_hash;
 use crate::types::{ChunkRef, ContentId};
 use crate::wire::record::ContentRecord;
 use bytes::Bytes;
@@ -50,7 +50,10 @@ pub(super) fn open_plain(path: &Path) -> Result<File, StoreError> {
 impl Shared {
     pub(super) fn record(&self, content: &ContentId) -> Result<ContentRecord, StoreError> {
         self.held(content)?;
-        self.catalog.record(content)?.ok_or(StoreError::NotHeld(*content))
+        let record = self.catalog.record(content)?.ok_or(StoreError::NotHeld(*content))?;
+        // The row follows later.
+        let verified_ms = self.index.verified_ms(content).unwrap_or(record.verified_ms);
+        Ok(ContentRecord { verified_ms, ..record })
     }
 
     pub(super) fn root(&self, content: &ContentId) -> Result<Vec<u8>, StoreError> {
@@ -97,41 +100,13 @@ impl Shared {
         if chunk_hash(&bytes) == chunk.hash { Ok(bytes) } else { Err(StoreError::Damaged(*content)) }
     }
 
-    /// Whether all bytes of a content, and its manifest, are what its id says.
-    pub(super) fn is_whole(&self, content: &ContentId) -> Result<bool, StoreError> {
-        let size = self.held(content)?;
-        let Some(root) = self.catalog.root(content)? else { return Ok(false) };
-        let Ok(hashes) = check_root(*content, size, &root) else { return Ok(false) };
-        if size > INLINE_BYTES_MAX {
-            // A file that was replaced or cut must not be read through a handle to the old one.
-            self.readers.forget(content);
-        }
-        let mut offset = 0;
-        for (number, hash) in (0_u32..).zip(&hashes) {
-            let Some(page) = self.catalog.page(content, number)? else { return Ok(false) };
-            let Ok(chunks) = parse_page(hash, &page) else { return Ok(false) };
-            for chunk in chunks {
-                match self.read_chunk(content, offset, chunk) {
-                    Ok(_) => offset += u64::from(chunk.bytes),
-                    Err(error) if is_damage(&error) => return Ok(false),
-                    Err(error) => return Err(error),
-                }
-            }
-        }
-        let longer = size > INLINE_BYTES_MAX && {
-            let path = self.folder.content(content);
-            path.symlink_metadata().map_err(at(&path))?.len() != size
-        };
-        Ok(offset == size && !longer)
-    }
-
     fn held(&self, content: &ContentId) -> Result<u64, StoreError> {
         self.index.size(content).ok_or(StoreError::NotHeld(*content))
     }
 }
 
 /// Whether an error says that the copy is bad, rather than that the machine is short of something.
-fn is_damage(error: &StoreError) -> bool {
+pub(super) fn is_damage(error: &StoreError) -> bool {
     match error {
         StoreError::Damaged(_) | StoreError::NoSuchPart { .. } => true,
         StoreError::Disk { source, .. } => {

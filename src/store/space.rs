@@ -28,14 +28,25 @@ pub(super) fn headroom(disk_bytes: u64) -> u64 {
     if disk_bytes < SMALL_DISK_BYTES { share } else { share.max(HEADROOM_BYTES) }
 }
 
+/// Of what is free on a disk of `disk_bytes`, with what makes way, the part that may be filled.
+fn usable(free_bytes: u64, disk_bytes: u64, aside_bytes: u64) -> u64 {
+    free_bytes.saturating_add(aside_bytes).saturating_sub(headroom(disk_bytes))
+}
+
 /// How full the store is. A disk that does not answer has no room.
 pub(super) fn usage(shared: &Shared) -> Usage {
+    // What is aside goes when its room is needed: it counts as free.
+    measure(shared, shared.asides().bytes())
+}
+
+/// How full the store is, if so many bytes of what lies on the disk count as free.
+fn measure(shared: &Shared, aside_bytes: u64) -> Usage {
     let (used_bytes, contents) = shared.index.used();
     let incoming = shared.incoming_bytes.load(Ordering::Relaxed);
     let on_disk = match rustix::fs::statvfs(shared.folder.root()) {
         Ok(disk) => {
             let size = disk.f_blocks.saturating_mul(disk.f_frsize);
-            disk.f_bavail.saturating_mul(disk.f_frsize).saturating_sub(headroom(size))
+            usable(disk.f_bavail.saturating_mul(disk.f_frsize), size, aside_bytes)
         }
         Err(_) => 0,
     };
@@ -46,19 +57,56 @@ pub(super) fn usage(shared: &Shared) -> Usage {
     Usage { capacity_bytes: used_bytes.saturating_add(free_bytes), used_bytes, free_bytes, contents }
 }
 
-/// Makes sure that `needed_bytes` more may be written; broken-off contents make way.
+/// Bytes that can be written before anything has to make way.
+fn room(shared: &Shared) -> u64 {
+    let aside = shared.asides().bytes();
+    let free_bytes = measure(shared, 0).free_bytes;
+    match shared.capacity {
+        // What is aside takes of the capacity, too, until it goes.
+        Some(capacity) => {
+            let (used_bytes, _) = shared.index.used();
+            let incoming = shared.incoming_bytes.load(Ordering::Relaxed);
+            let filled = used_bytes.saturating_add(incoming).saturating_add(aside);
+            free_bytes.min(capacity.saturating_sub(filled))
+        }
+        None => free_bytes,
+    }
+}
+
+/// Makes sure that `needed_bytes` more may be written; contents aside make way, the oldest first, and
+/// broken-off ones. What would not be enough stays.
 pub(super) fn check(shared: &Shared, needed_bytes: u64) -> Result<(), StoreError> {
-    if usage(shared).free_bytes >= needed_bytes {
+    if room(shared) >= needed_bytes {
         return Ok(());
     }
-    shared.drop_partials();
-    let free_bytes = usage(shared).free_bytes;
-    if free_bytes >= needed_bytes { Ok(()) } else { Err(StoreError::Full { needed_bytes, free_bytes }) }
+    if usage(shared).free_bytes < needed_bytes {
+        shared.drop_partials();
+    }
+    if usage(shared).free_bytes >= needed_bytes {
+        while room(shared) < needed_bytes && shared.drop_oldest_aside(u64::MAX) {}
+    }
+    let free_bytes = room(shared);
+    let missing_bytes = needed_bytes.saturating_sub(free_bytes);
+    let there = || room(shared) >= needed_bytes;
+    if missing_bytes == 0 || shared.removed.give_way(missing_bytes, there) {
+        return Ok(());
+    }
+    Err(StoreError::Full { needed_bytes, free_bytes })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_aside_counts_as_free() {
+        let (disk, headroom) = (100 << 30, headroom(100 << 30));
+        assert_eq!(usable(headroom + 5, disk, 0), 5);
+        assert_eq!(usable(headroom + 5, disk, 7), 12);
+        // Also where it lies in what is never filled otherwise.
+        assert_eq!(usable(headroom - 5, disk, 7), 2);
+        assert_eq!(usable(0, disk, 7), 0);
+    }
 
     #[test]
     fn headroom_is_a_gibibyte_or_five_percent_and_less_on_a_small_card() {

@@ -152,6 +152,10 @@ fn size_of_change(change: &Change) -> usize {
             new.inline.as_ref().map_or(0, Vec::len) + new.record.chunks as usize * 128 + 256
         }
         Change::Blob(_, bytes) => bytes.len(),
-        Change::Term(_) | Change::Remove(_) | Change::Verified(..) => 256,
+        Change::Verified(contents) => contents.len() * 256,
+        Change::ForgetAsides(contents) => contents.len() * 256,
+        Change::Term(_) | Change::Remove(_) | Change::Aside(..) | Change::Readopt(..) | Change::Stopped => {
+            256
+        }
     }
 }

@@ -8,7 +8,7 @@ use super::Progress;
 use super::chunking::Chunker;
 use super::manifest::{ManifestBuilder, chunk_hash};
 pub use super::pool::HolderFailure;
-use super::pool::HolderPool;
+use super::pool::{HolderPool, Link};
 use super::sink::{Sink, SinkError};
 use super::striped::Striped;
 use crate::limits::{FETCH_WHOLE_AT_ONCE, FETCH_WHOLE_BYTES, OFFER_WINDOW_BYTES};
@@ -177,16 +177,19 @@ async fn fetch_whole(
     let mut links = pool.any(holders, &mut report.failed).await;
     links.sort_by_key(|link| link.outstanding());
     let bytes = u32::try_from(size).ok()?;
-    let mut doubted = Vec::new();
+    let mut doubted: Vec<Arc<Link>> = Vec::new();
     for link in links {
         match link.ask(content, FetchPart::Bytes { offset: 0, bytes }).await {
             Ok(data) => match Whole::prove(data, &content) {
                 Some(whole) => {
                     // One of these bytes follows from the id, so the others did not.
-                    report.failed.extend(doubted.into_iter().map(|node| (node, HolderFailure::WrongBytes)));
+                    for doubted in doubted {
+                        report.failed.push((doubted.node(), HolderFailure::WrongBytes));
+                        doubted.doubt(content).await;
+                    }
                     return Some((link.node(), whole));
                 }
-                None => doubted.push(link.node()),
+                None => doubted.push(link),
             },
             // Closed while idle, perhaps: the next attempt dials it again.
             Err(HolderFailure::Closed) => {}

@@ -2,6 +2,7 @@
 
 use super::chain::{ChainError, ChainSender, PutResult, Source};
 use super::connection::{Connection, Endpoint};
+use super::doubts::Doubts;
 use super::holder::{HolderContext, serve};
 use super::manifest::chunk_hash;
 use crate::clock::Rng;
@@ -18,7 +19,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 
 pub(super) fn endpoint(key: &str) -> Arc<Endpoint> {
@@ -45,6 +46,7 @@ pub(super) struct Node {
     pub(super) store: Store,
     pub(super) context: Arc<HolderContext>,
     pub(super) stored: Arc<Mutex<Vec<(ContentId, u64)>>>,
+    pub(super) bad: Arc<Mutex<Vec<ContentId>>>,
     folder: TempDir,
     serving: JoinHandle<()>,
 }
@@ -63,17 +65,21 @@ impl Node {
         let id = endpoint.hello.node;
         let stored = Arc::new(Mutex::new(Vec::new()));
         let told = Arc::clone(&stored);
+        let bad = Arc::new(Mutex::new(Vec::new()));
+        let condemned = Arc::clone(&bad);
         let context = Arc::new(HolderContext {
             store: store.clone(),
             endpoint,
             node: id,
             on_stored: Box::new(move |content, size| told.lock().expect("sound").push((content, size))),
-            on_bad: Box::new(|_| {}),
+            on_bad: Box::new(move |content| condemned.lock().expect("sound").push(content)),
             transfers: AtomicU32::new(0),
             serving: super::holder::room_to_serve(),
+            doubts: Doubts::default(),
+            verifies: Semaphore::new(1),
         });
         let serving = tokio::spawn(accept_all(listener, Arc::clone(&context)));
-        Node { id, route: route(id, address), store, context, stored, folder, serving }
+        Node { id, route: route(id, address), store, context, stored, bad, folder, serving }
     }
 
     /// All its connections break.

@@ -1,12 +1,15 @@
 //! The serving side of a transfer connection: parts of contents, or a place in a put chain.
 //!
-//! The first frame decides which. Invariant: what a reader asked for is answered in the order of
-//! its requests, and all readers together make this node hold [`SERVE_BYTES_MAX`] in memory, and
-//! each [`SERVE_PIECE_BYTES`] a few times: requests wait in the socket until the answers before them
-//! are on their way, and a part that finds no room goes in pieces.
+//! The first frame decides which; a third kind is a command that wants copies verified. Invariant:
+//! what a reader asked for is answered in the order of its requests, and all readers together make
+//! this node hold [`SERVE_BYTES_MAX`] in memory, and each [`SERVE_PIECE_BYTES`] a few times: requests
+//! wait in the socket until the answers before them are on their way, and a part that finds no room
+//! goes in pieces.
 
 use super::connection::{Connection, ConnectionError, Endpoint, FrameReader, FrameWriter};
+use super::doubts::Doubts;
 use super::hop;
+use super::verify::serve_verify;
 use crate::limits::{
     CHUNK_BYTES_MAX, FETCH_WINDOW_REQUESTS, IDLE_TIMEOUT, SERVE_BATCH_BYTES, SERVE_BYTES_MAX,
     SERVE_PIECE_BYTES, WORKING_INTERVAL,
@@ -39,6 +42,10 @@ pub struct HolderContext {
     pub transfers: AtomicU32,
     /// Room in memory for parts on their way to readers: see [`room_to_serve`].
     pub serving: Arc<Semaphore>,
+    /// What readers say of copies here.
+    pub doubts: Doubts,
+    /// Places for verifications on request, [`VERIFIES_AT_ONCE`](crate::limits::VERIFIES_AT_ONCE).
+    pub verifies: Semaphore,
 }
 
 /// The larger of two sizes of pieces in which a part goes that finds no room as a whole.
@@ -100,9 +107,13 @@ pub async fn serve(connection: Connection, context: Arc<HolderContext>) -> Resul
             hop::serve_chain(reader, writer, onward, context).await
         }
         Some((TransferFrame::Fetch { tag, content, part }, _)) => {
-            serve_fetch(Asked { tag, content, part }, reader, writer, context).await
+            let first = Asked { tag, content, what: What::Part(part) };
+            serve_fetch(first, reader, writer, context).await
         }
-        Some(_) => Err(HolderError::Protocol { address, what: "it begins with neither a chain nor a fetch" }),
+        Some((TransferFrame::Verify { contents }, _)) => {
+            serve_verify(contents, reader, writer, context).await
+        }
+        Some(_) => Err(HolderError::Protocol { address, what: "it begins with no chain, fetch or verify" }),
         None => Ok(()),
     }
 }
@@ -119,25 +130,36 @@ pub(super) fn code_of(error: &StoreError) -> ErrorCode {
     }
 }
 
-/// A request for a part of a content.
+/// What a reader asks of a content.
+#[derive(Clone, Copy)]
+enum What {
+    Part(FetchPart),
+    /// What it was given is wrong.
+    Doubt,
+}
+
+/// A reader's request.
 #[derive(Clone, Copy)]
 struct Asked {
     tag: u32,
     content: ContentId,
-    part: FetchPart,
+    what: What,
 }
 
 impl Asked {
     /// About how many bytes the answer has.
     fn weight(&self) -> usize {
-        match self.part {
-            FetchPart::Root | FetchPart::Page(_) => super::manifest::PAGE_BYTES,
-            FetchPart::Bytes { bytes, .. } => (bytes as usize).min(CHUNK_BYTES_MAX), // more is refused
+        match self.what {
+            What::Part(FetchPart::Root | FetchPart::Page(_)) => super::manifest::PAGE_BYTES,
+            // More is refused.
+            What::Part(FetchPart::Bytes { bytes, .. }) => (bytes as usize).min(CHUNK_BYTES_MAX),
+            What::Doubt => 0,
         }
     }
 
     fn read(&self, context: &HolderContext) -> Result<Bytes, StoreError> {
-        let result = match self.part {
+        let What::Part(part) = self.what else { return Ok(Bytes::new()) };
+        let result = match part {
             FetchPart::Root => context.store.root(&self.content).map(Bytes::from),
             FetchPart::Page(number) => context.store.page(&self.content, number).map(Bytes::from),
             FetchPart::Bytes { bytes, .. } if bytes as usize > CHUNK_BYTES_MAX => {
@@ -193,7 +215,11 @@ async fn serve_fetch(
             request = loop {
                 match reader.read::<TransferFrame>().await {
                     Ok(Some((TransferFrame::Fetch { tag, content, part }, _))) => {
-                        break Asked { tag, content, part };
+                        break Asked { tag, content, what: What::Part(part) };
+                    }
+                    Ok(Some((TransferFrame::Doubt { tag, content }, _))) => {
+                        Doubts::raise(&context, address.ip(), content);
+                        break Asked { tag, content, what: What::Doubt };
                     }
                     Ok(Some((TransferFrame::Working, _))) => {}
                     Ok(Some(_)) => {
@@ -284,9 +310,9 @@ async fn read_parts(
 /// Reads a part for which there is no room as a whole. Gives whether all of it went its way.
 async fn read_in_pieces(asked: Asked, answers: &mpsc::Sender<Batch>, context: &Arc<HolderContext>) -> bool {
     let send = async |answer, room| answers.send(Batch { answers: vec![answer], _room: room }).await.is_ok();
-    let (mut offset, mut left) = match asked.part {
-        FetchPart::Bytes { offset, bytes } => (offset, bytes),
-        FetchPart::Root | FetchPart::Page(_) => (0, 0),
+    let (mut offset, mut left) = match asked.what {
+        What::Part(FetchPart::Bytes { offset, bytes }) => (offset, bytes),
+        What::Part(FetchPart::Root | FetchPart::Page(_)) | What::Doubt => (0, 0),
     };
     let size = context.store.holds(&asked.content);
     let whole = offset.checked_add(u64::from(left)).is_some_and(|end| size.is_some_and(|size| end <= size));
@@ -304,8 +330,9 @@ async fn read_in_pieces(asked: Asked, answers: &mpsc::Sender<Batch>, context: &A
         let large = left.min(PIECE_BYTES);
         let room = context.room(large as usize);
         let piece = if room.is_some() { large } else { left.min(SERVE_PIECE_BYTES as u32) };
-        let (reader, part) = (Arc::clone(context), FetchPart::Bytes { offset, bytes: piece });
-        let read = tokio::task::spawn_blocking(move || Asked { part, ..asked }.read(&reader)).await;
+        let what = What::Part(FetchPart::Bytes { offset, bytes: piece });
+        let reader = Arc::clone(context);
+        let read = tokio::task::spawn_blocking(move || Asked { what, ..asked }.read(&reader)).await;
         let Ok(Ok(bytes)) = read else { return false };
         offset += u64::from(piece);
         left -= piece;

@@ -8,6 +8,7 @@
 //! | [`holder`] | the serving side; `hop` is its place in a chain |
 //! | [`pool`] | connections to holders, requests pipelined |
 //! | [`fetch`] | gets: small contents whole, large ones `striped`; `stripes` decides who is asked for which chunk |
+//! | `doubts`, [`verify`] | a holder looks at its copies: for a reader that got wrong bytes, for a command |
 //! | [`sink`], [`output`], [`pull`] | where fetched bytes go: a pipe, a file, the store |
 //!
 //! # Put
@@ -39,11 +40,13 @@
 //! # Get
 //!
 //! `Fetch` asks for the root, a page, or a run of bytes; the answers come in the order of the
-//! requests, each `Data` or `Missing`, with `Working` in between if the disk is slow.
+//! requests, each `Data` or `Missing`, with `Working` in between if the disk is slow. A reader that
+//! can prove that bytes are wrong says so with `Doubt`, in the same session.
 
 pub mod chain;
 pub mod chunking;
 pub mod connection;
+mod doubts;
 pub mod fetch;
 pub mod holder;
 mod hop;
@@ -56,6 +59,9 @@ mod reading;
 pub mod sink;
 mod striped;
 mod stripes;
+pub mod verify;
+
+pub use doubts::Doubts;
 
 #[cfg(test)]
 mod fixture;

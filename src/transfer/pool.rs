@@ -7,7 +7,7 @@
 use super::connection::{ConnectionError, Endpoint, FrameReader, FrameWriter, dial_route};
 use super::patience::Patience;
 use crate::clock::{self, Moment};
-use crate::limits::{FETCH_WINDOW_REQUESTS, IDLE_TIMEOUT, PEER_GONE_TIMEOUT, WORKING_INTERVAL};
+use crate::limits::{DOUBT_WAIT, FETCH_WINDOW_REQUESTS, IDLE_TIMEOUT, PEER_GONE_TIMEOUT, WORKING_INTERVAL};
 use crate::types::{ContentId, NodeId, NodeRoute};
 use crate::wire::transfer::{FetchPart, TransferFrame};
 use bytes::Bytes;
@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 /// Why a holder was left.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -60,9 +61,17 @@ impl Drop for Reply {
     }
 }
 
+/// What is said about a content.
+enum What {
+    /// Give me this part.
+    Part(FetchPart),
+    /// What you gave is wrong.
+    Doubt,
+}
+
 struct Ask {
     content: ContentId,
-    part: FetchPart,
+    what: What,
     reply: Reply,
 }
 
@@ -130,7 +139,7 @@ impl Link {
         part: FetchPart,
         reply: impl FnOnce(Result<Bytes, HolderFailure>) + Send + 'static,
     ) -> bool {
-        let ask = Ask { content, part, reply: Reply(Some(Box::new(reply))) };
+        let ask = Ask { content, what: What::Part(part), reply: Reply(Some(Box::new(reply))) };
         match self.asks.try_send(ask) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Closed(_)) => true,
@@ -143,12 +152,22 @@ impl Link {
 
     /// Asks for a part and waits for it.
     pub(super) async fn ask(&self, content: ContentId, part: FetchPart) -> Result<Bytes, HolderFailure> {
+        self.say(content, What::Part(part)).await
+    }
+
+    /// Says that what the holder gave of `content` is wrong, and waits a moment for it to note that:
+    /// it is for the holder's good, not ours.
+    pub(super) async fn doubt(&self, content: ContentId) {
+        let _ = timeout(DOUBT_WAIT, self.say(content, What::Doubt)).await;
+    }
+
+    async fn say(&self, content: ContentId, what: What) -> Result<Bytes, HolderFailure> {
         let (sender, receiver) = oneshot::channel();
         let reply: ReplyFn = Box::new(move |result| {
             let _ = sender.send(result);
         });
         // A send that fails drops the ask, and that answers it.
-        let _ = self.asks.send(Ask { content, part, reply: Reply(Some(reply)) }).await;
+        let _ = self.asks.send(Ask { content, what, reply: Reply(Some(reply)) }).await;
         receiver.await.unwrap_or(Err(HolderFailure::Closed))
     }
 }
@@ -192,7 +211,11 @@ async fn write_asks(
             outstanding.replies.push_back((tag, ask.reply));
             outstanding.patience.begin(clock::now());
         }
-        let frame = TransferFrame::Fetch { tag, content: ask.content, part: ask.part };
+        let content = ask.content;
+        let frame = match ask.what {
+            What::Part(part) => TransferFrame::Fetch { tag, content, part },
+            What::Doubt => TransferFrame::Doubt { tag, content },
+        };
         writer.write(&frame, &[]).await?;
     }
 }

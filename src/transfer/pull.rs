@@ -1,4 +1,5 @@
-//! Pulling a content from other holders into the own store: repair.
+//! Pulling a content from other holders into the own store: repair. What the store kept aside does
+//! not travel.
 
 use super::Progress;
 use super::fetch::{FetchError, FetchItem, FetchReport, fetch};
@@ -53,6 +54,16 @@ pub async fn pull(
     let whole = move || held.holds(&checked).is_some() && held.verify(&checked).unwrap_or(false);
     if tokio::task::spawn_blocking(whole).await.unwrap_or(false) {
         return Ok((FetchReport::default(), None));
+    }
+    let (aside, wanted) = (store.clone(), content);
+    let readopted = tokio::task::spawn_blocking(move || aside.readopt(&wanted));
+    match readopted.await.map_err(|_| FetchError::Interrupted)? {
+        Ok(Some(finished)) => {
+            progress.advance(size);
+            return Ok((FetchReport { reused_bytes: size, ..FetchReport::default() }, Some(finished)));
+        }
+        Ok(None) => {}
+        Err(error) => tracing::warn!(%content, %error, "what was kept in the trash is of no use"),
     }
     let outcome = Outcome::default();
     let sink = StoreSink { incoming: store.receive(), content, size, outcome: Arc::clone(&outcome) };

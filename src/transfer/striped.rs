@@ -79,6 +79,8 @@ pub(super) struct Striped {
     bytes_from: BTreeMap<NodeId, u64>,
     report: FetchReport,
     progress: Arc<dyn Progress>,
+    /// Holders being told that what they gave is wrong.
+    doubts: JoinSet<()>,
 }
 
 impl Striped {
@@ -109,10 +111,18 @@ impl Striped {
             bytes_from: BTreeMap::new(),
             report,
             progress,
+            doubts: JoinSet::new(),
         }
     }
 
     pub(super) async fn run(mut self) -> Result<FetchReport, FetchError> {
+        let result = self.fetch().await;
+        // Each of them is short.
+        while self.doubts.join_next().await.is_some() {}
+        result.map(|()| self.report)
+    }
+
+    async fn fetch(&mut self) -> Result<(), FetchError> {
         // Room for all that can be on its way at once, so that nobody ever waits to report.
         let capacity = 2 * self.holders.len() * (FETCH_WINDOW_REQUESTS + 4) + 4 * WRITE_QUEUE + 16;
         let (events, mut happened) = mpsc::channel(capacity);
@@ -133,7 +143,7 @@ impl Striped {
                 self.ask(&events);
             }
             if self.hoped == 0 && self.lacks() {
-                let failed = self.report.failed;
+                let failed = std::mem::take(&mut self.report.failed);
                 return Err(FetchError::NoHolder { content: self.content, failed });
             }
             let event = match timeout(LOOK_INTERVAL, happened.recv()).await {
@@ -144,8 +154,8 @@ impl Striped {
             };
             if let Event::Finished(result) = event {
                 result?;
-                self.report.from.extend(self.bytes_from);
-                return Ok(self.report);
+                self.report.from.extend(std::mem::take(&mut self.bytes_from));
+                return Ok(());
             }
             self.take(event, &tasks, &events, &mut dialling).await?;
         }
@@ -337,7 +347,11 @@ impl Striped {
     /// `holder` is not asked any more; what it owes is asked of others.
     fn leave_for_good(&mut self, holder: usize, why: HolderFailure) {
         let node = self.holders[holder].node;
-        self.links[holder] = None;
+        let link = self.links[holder].take();
+        if let (Some(link), HolderFailure::WrongBytes) = (link, &why) {
+            let content = self.content;
+            self.doubts.spawn(async move { link.doubt(content).await });
+        }
         self.stripes.leave(holder);
         if self.report.failed.iter().all(|(left, _)| *left != node) {
             tracing::debug!(%node, content = %self.content, %why, "left in a get");

@@ -51,6 +51,15 @@ pub struct ContentRecord {
     pub verified_ms: u64,
 }
 
+/// A content that is no copy any more, and whose bytes are kept a while.
+#[derive(Clone, Debug, PartialEq, Eq, Encode, Decode)]
+pub struct AsideRecord {
+    /// As it was when it was held.
+    pub record: ContentRecord,
+    /// Since when, wall milliseconds.
+    pub since_ms: u64,
+}
+
 /// The bytes of a record.
 #[must_use]
 pub fn encode_record<T: Encode>(value: &T) -> Vec<u8> {

@@ -91,6 +91,39 @@ pub enum TransferFrame {
         /// As in the offer.
         content_no: u32,
     },
+    /// Reader → holder: what you gave of this content is wrong; look at your copy. Answered, in its
+    /// turn among the fetches, by a [`TransferFrame::Data`] without payload.
+    Doubt {
+        /// Chosen by the reader, comes back with the answer.
+        tag: u32,
+        /// Of which content.
+        content: ContentId,
+    },
+    /// Command → holder: hash your copies of these contents anew.
+    Verify {
+        /// At most [`crate::limits::VERIFY_CONTENTS_MAX`].
+        contents: Vec<ContentId>,
+    },
+    /// Holder → command: one of them, in the order of the question.
+    Verified {
+        /// Which.
+        content: ContentId,
+        /// How the copy is.
+        state: CopyState,
+    },
+}
+
+/// How a copy is, after all of it was hashed anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+pub enum CopyState {
+    /// What it should be.
+    Whole,
+    /// It was damaged; it is put aside and no longer held.
+    Bad,
+    /// Not held.
+    Missing,
+    /// It could not be read, for a reason that says nothing of the copy.
+    Unreadable,
 }
 
 /// What ends a content.

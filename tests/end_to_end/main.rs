@@ -12,6 +12,7 @@
 //! | `disks` | files to put, and looking at disks |
 //! | `files` | what goes in comes back |
 //! | `travel` | only what is needed travels; interrupted work continues |
+//! | `rot` | disks that forget: found, set aside, mended; copies in the trash |
 //! | `counts` | as many copies as asked, each on another machine |
 //! | `deaths` | nodes that die, leave and come back |
 //! | `memory` | how much of it a node takes with many files |
@@ -20,12 +21,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod answers;
+mod care;
 mod counts;
 mod deaths;
 mod disks;
 mod files;
 mod memory;
 mod process;
+mod rot;
 mod starting;
 mod travel;
 mod village;

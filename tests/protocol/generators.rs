@@ -16,7 +16,7 @@ use thorp::wire::message::{
     Waiting,
 };
 use thorp::wire::record::ContentRecord;
-use thorp::wire::transfer::{ContentEnd, FetchPart, TransferFrame};
+use thorp::wire::transfer::{ContentEnd, CopyState, FetchPart, TransferFrame};
 
 /// Numbers near the borders of the varint's lengths are as likely as all others.
 fn number() -> impl Strategy<Value = u64> {
@@ -481,6 +481,15 @@ fn fetch_part() -> impl Strategy<Value = FetchPart> {
     ]
 }
 
+fn copy_state() -> impl Strategy<Value = CopyState> {
+    prop_oneof![
+        Just(CopyState::Whole),
+        Just(CopyState::Bad),
+        Just(CopyState::Missing),
+        Just(CopyState::Unreadable),
+    ]
+}
+
 pub fn transfer_frame() -> impl Strategy<Value = TransferFrame> {
     prop_oneof![
         routes().prop_map(|onward| TransferFrame::ChainOpen { onward }),
@@ -506,6 +515,9 @@ pub fn transfer_frame() -> impl Strategy<Value = TransferFrame> {
         small().prop_map(|tag| TransferFrame::Data { tag }),
         (small(), text()).prop_map(|(tag, message)| TransferFrame::Missing { tag, message }),
         small().prop_map(|content_no| TransferFrame::Abandon { content_no }),
+        (small(), content()).prop_map(|(tag, content)| TransferFrame::Doubt { tag, content }),
+        vec(content(), 0..4).prop_map(|contents| TransferFrame::Verify { contents }),
+        (content(), copy_state()).prop_map(|(content, state)| TransferFrame::Verified { content, state }),
     ]
 }
 

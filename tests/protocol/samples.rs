@@ -12,7 +12,7 @@ use thorp::wire::message::{
     Waiting,
 };
 use thorp::wire::record::ContentRecord;
-use thorp::wire::transfer::{ContentEnd, FetchPart, TransferFrame};
+use thorp::wire::transfer::{ContentEnd, CopyState, FetchPart, TransferFrame};
 use thorp::wire::{Encode, encode};
 
 /// A value and the bytes of its parts.
@@ -370,6 +370,9 @@ pub fn transfer_frames() -> Vec<Sample<TransferFrame>> {
         sample!(TransferFrame::Data { tag: 7 }),
         sample!(TransferFrame::Missing { tag: 7, message: Box::<str>::from("not held here") }),
         sample!(TransferFrame::Abandon { content_no: 0 }),
+        sample!(TransferFrame::Doubt { tag: 7, content: X }),
+        sample!(TransferFrame::Verify { contents: vec![X] }),
+        sample!(TransferFrame::Verified { content: X, state: CopyState::Bad }),
     ]
 }
 

@@ -14,7 +14,7 @@ use thorp::wire::message::{
     ErrorCode, FileState, HolderState, Message, NodeState, PullState, Purpose, Reply, Request, Selector,
     Waiting,
 };
-use thorp::wire::transfer::{FetchPart, TransferFrame};
+use thorp::wire::transfer::{CopyState, FetchPart, TransferFrame};
 use thorp::wire::{Encode, encode};
 
 /// What the variants of an enum are called, in order, and what a value's one is called.
@@ -131,6 +131,9 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Data,
         Missing,
         Abandon,
+        Doubt,
+        Verify,
+        Verified,
     })
     .check_examples("TransferFrame", "transfer", samples::transfer_frames());
 }
@@ -201,6 +204,11 @@ fn every_plain_enum_has_its_tags() {
     variants!(Pin { Auto, Proxy, Storage, Client }).check(
         "Pin",
         [Pin::Auto, Pin::Proxy, Pin::Storage, Pin::Client],
+        first_byte,
+    );
+    variants!(CopyState { Whole, Bad, Missing, Unreadable }).check(
+        "CopyState",
+        [CopyState::Whole, CopyState::Bad, CopyState::Missing, CopyState::Unreadable],
         first_byte,
     );
     variants!(PullState { Working, Done, Failed }).check(
@@ -299,6 +307,9 @@ fn the_limits_of_the_document_are_those_of_the_program() {
         ("HELLO_BYTES_MAX", size(limits::HELLO_BYTES_MAX)),
         ("PUT_OUTSTANDING_MAX", size(limits::PUT_OUTSTANDING_MAX)),
         ("FETCH_WHOLE_BYTES", limits::FETCH_WHOLE_BYTES),
+        ("VERIFY_CONTENTS_MAX", size(limits::VERIFY_CONTENTS_MAX)),
+        ("DOUBTS_PER_ADDRESS_MAX", u64::from(limits::DOUBTS_PER_ADDRESS_MAX)),
+        ("DOUBTS_WINDOW_MS", limits::DOUBTS_WINDOW_MS),
     ]);
     let rows = Document::read().table("limits");
     let written: BTreeMap<&str, u64> = rows

@@ -94,6 +94,18 @@ Examples:
   thorp ls
   thorp ls photos/ -l
   thorp ls --json | jq '.[] | select(.state != \"ok\")'";
+pub(super) const VERIFY_EXAMPLES: &str = "\
+Every machine that holds a copy reads all of it from its disk and hashes it. A bad copy is set aside
+there and made anew from a good one; the command waits for that, while copies are being made, or as
+long as `--timeout`. Nodes do the same by themselves every 7 days (`thorp up --scrub-every`).
+
+Exit codes: 0 all are good or were mended; 5 some are not mended yet; 1 a file has no good copy left,
+or a machine did not answer.
+
+Examples:
+  thorp verify                                everything
+  thorp verify photos/ report.pdf
+  thorp verify --json | jq '.bad'";
 pub(super) const REPLICAS_EXAMPLES: &str = "\
 Without N it shows how many copies are wanted and where they are. More than there are machines is
 accepted: the rest follow when machines join. To remove a file, see `thorp rm`.

@@ -14,8 +14,8 @@ use crate::cli::failure::Failure;
 use crate::cli::names::{NamePattern, parse_folder, parse_name, parse_pattern};
 use crate::cli::units::{parse_duration, parse_size};
 use crate::config::{
-    Given, Http, Peer, ROLES, check_replicas, parse_address, parse_http, parse_label, parse_machine,
-    parse_peer, parse_port, parse_role,
+    Given, Http, Peer, ROLES, ScrubEvery, check_replicas, parse_address, parse_http, parse_label,
+    parse_machine, parse_peer, parse_port, parse_role, parse_scrub_every,
 };
 use crate::limits::{DEMO_NODES_MAX, DEMO_NODES_MIN, NAME_BYTES_MAX, REPLICAS_MAX};
 use crate::types::{FileName, Lineage, MachineId, Pin};
@@ -115,6 +115,9 @@ pub enum Command {
     /// Get files back
     #[command(after_help = help::GET_EXAMPLES)]
     Get(GetArguments),
+    /// Have every copy read and hashed anew, and the bad ones mended
+    #[command(after_help = help::VERIFY_EXAMPLES)]
+    Verify(VerifyArguments),
     /// List what is stored, in how many copies, and where
     #[command(after_help = help::LS_EXAMPLES)]
     Ls(LsArguments),
@@ -179,10 +182,19 @@ pub struct UpArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub heal_after: Option<Duration>,
+    /// Hash every copy anew at least this often, trickling, to find what the disk has lost; `off`:
+    /// only when `thorp verify` asks [default: 7d]
+    #[arg(long, value_name = "DURATION|off", env = "THORP_SCRUB_EVERY", hide_env_values = true,
+          value_parser = parse_scrub, allow_hyphen_values = true)]
+    pub scrub_every: Option<ScrubEvery>,
     /// Keep what is removed or replaced this long, while there is room; `0s`: not at all [default: 7d]
     #[arg(long, value_name = "DURATION", env = "THORP_KEEP_REMOVED", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub keep_removed: Option<Duration>,
+}
+
+fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
+    parse_scrub_every(text, parse_duration)
 }
 
 /// `thorp status`.
@@ -346,6 +358,14 @@ pub struct RestoreArguments {
     pub names: Vec<NamePattern>,
 }
 
+/// `thorp verify`.
+#[derive(Args, Clone, Debug)]
+pub struct VerifyArguments {
+    /// Names as `ls` shows them; with `/` at its end, everything under it [default: everything]
+    #[arg(value_name = "NAME", value_parser = parse_pattern)]
+    pub names: Vec<NamePattern>,
+}
+
 /// `thorp hash`.
 #[derive(Args, Clone, Debug)]
 pub struct HashArguments {
@@ -404,6 +424,7 @@ impl Arguments {
                 capacity_bytes: up.capacity,
                 machine: up.machine.clone(),
                 heal_after: up.heal_after,
+                scrub_every: up.scrub_every,
                 keep_removed: up.keep_removed,
                 http: up.http,
                 ..given

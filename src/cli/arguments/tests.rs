@@ -83,9 +83,13 @@ fn a_node_is_told_its_settings() {
         "off",
         "--heal-after",
         "2s",
+        "--scrub-every",
+        "3d",
     ])
     .expect("valid")
     .given();
+    let days = Duration::from_secs(3 * 24 * 3600);
+    assert_eq!(given.scrub_every, Some(ScrubEvery::Interval(days)));
     assert_eq!((given.role, given.capacity_bytes), (Some(Pin::Storage), Some(500_000_000_000)));
     assert_eq!((given.name.as_deref(), given.machine), (Some("attic"), MachineId::parse("m1")));
     assert_eq!((given.http, given.heal_after), (Some(Http::Off), Some(Duration::from_secs(2))));
@@ -101,7 +105,10 @@ fn wrong_values_say_what_is_allowed() {
         (&["up", "--capacity", "-5G"], "500M"),
         (&["up", "--capacity", "99999999999G"], "too large"),
         (&["up", "--heal-after", "60"], "500ms"),
+        (&["up", "--scrub-every", "0s"], "`off`"),
+        (&["up", "--scrub-every", "weekly"], "500ms"),
         (&["up", "--allow-run"], "--allow-run"),
+        (&["verify", "../x"], "`..`"),
         (&["ls", "--timeout", "-3s"], "500ms"),
         (&["ls", "--timeout", "9999999d"], "too long"),
         (&["ls", "--port", "0"], "1 to 65535"),

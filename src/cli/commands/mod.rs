@@ -18,4 +18,5 @@ pub mod restore;
 pub mod rm;
 pub mod status;
 pub mod up;
+pub mod verify;
 pub mod why;

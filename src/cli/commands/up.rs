@@ -31,6 +31,7 @@ pub fn run(context: &Context, _arguments: &UpArguments) -> Result<Outcome, Failu
         machine: machine_id(machine).map_err(|error| Failure::failed(error.to_string()))?,
         capacity_bytes: settings.node.capacity_bytes,
         heal_after: settings.node.heal_after,
+        scrub_every: settings.node.scrub_every.interval(),
         keep_removed: settings.node.keep_removed,
     };
     let runtime = runtime()?;

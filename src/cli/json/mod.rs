@@ -300,7 +300,7 @@ pub struct WhyDocument {
     /// How many files have these bytes.
     pub versions: u32,
     /// Every copy that was reported.
-    pub copies: Vec<CopyPart>,
+    pub copies: Vec<WhyCopy>,
     /// `nothing`, `pull`, `drop`, `return`, `machine`, `source`, `unheard` or `turn`.
     pub waiting: &'static str,
     /// The machines that this is about.
@@ -312,7 +312,7 @@ pub struct WhyDocument {
 
 /// A copy, in `why`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct CopyPart {
+pub struct WhyCopy {
     /// On which machine.
     pub node: String,
     /// `up`, `suspect`, `away`, `gone`, `draining` or `dropping`.
@@ -335,7 +335,7 @@ impl WhyDocument {
             Waiting::Unheard { nodes } => ("unheard", nodes.clone()),
             Waiting::Turn => ("turn", Vec::new()),
         };
-        let copies = explanation.copies.iter().map(|copy| CopyPart {
+        let copies = explanation.copies.iter().map(|copy| WhyCopy {
             node: names.of(copy.node),
             state: match copy.state {
                 HolderState::Up => "up",
@@ -431,6 +431,41 @@ pub struct GetSource {
 pub struct RemoveDocument {
     /// The names that were removed.
     pub removed: Vec<String>,
+}
+
+/// `thorp verify`. A copy is a name and a machine that holds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct VerifyDocument {
+    /// Copies that were read and hashed anew.
+    pub checked: u64,
+    /// Those that were bad, and were set aside.
+    pub bad: Vec<BadCopyPart>,
+    /// Of the bad ones, those whose file has all its copies again.
+    pub mended: u64,
+    /// Copies that could not be read now.
+    pub unchecked: Vec<UncheckedPart>,
+    /// Names of files without any good copy on a machine that is up.
+    pub lost: Vec<String>,
+}
+
+/// A copy, in `verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct BadCopyPart {
+    /// Of which file.
+    pub name: String,
+    /// Display name of the node.
+    pub node: String,
+}
+
+/// A copy that was not read, in `verify`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct UncheckedPart {
+    /// Of which file.
+    pub name: String,
+    /// Display name of the node.
+    pub node: String,
+    /// Why.
+    pub why: String,
 }
 
 /// A row of `thorp hash`.

@@ -143,6 +143,20 @@ fn put_and_get_have_the_promised_keys() {
 }
 
 #[test]
+fn verify_has_the_promised_keys() {
+    let copy = BadCopyPart { name: "a".into(), node: "n".into() };
+    let unchecked = vec![UncheckedPart { name: "b".into(), node: "m".into(), why: "gone".into() }];
+    let verify = VerifyDocument { checked: 5, bad: vec![copy], mended: 1, unchecked, lost: vec!["c".into()] };
+    assert_eq!(
+        serde_json::to_string(&verify).expect("encoded"),
+        concat!(
+            r#"{"checked":5,"bad":[{"name":"a","node":"n"}],"mended":1,"#,
+            r#""unchecked":[{"name":"b","node":"m","why":"gone"}],"lost":["c"]}"#,
+        )
+    );
+}
+
+#[test]
 fn an_error_without_a_hint_says_null() {
     let error = ErrorDocument { error: ErrorBody { code: "not_found", message: "no `x`", hint: None } };
     assert_eq!(

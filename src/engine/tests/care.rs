@@ -148,7 +148,7 @@ fn room_is_made_from_the_trash_the_oldest_first_and_live_files_stay() {
     usage(&mut cluster, 0, 5_500);
     cluster.run(200);
     assert_eq!(free(&cluster), Some(7_500), "what the trash takes counts as free");
-    cluster.deliver(0, Input::RoomWanted { bytes: 7_000 });
+    cluster.deliver(0, Input::RoomWanted { bytes: 1_500 });
     cluster.run(200);
     let left: Vec<usize> = (1..=4).map(|n| cluster.copies(n)).collect();
     assert_eq!(left, [0, 0, 0, 1]);

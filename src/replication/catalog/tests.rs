@@ -277,6 +277,49 @@ impl Cluster {
         Some(())
     }
 
+    fn remove(&mut self, at: usize, names: Vec<u8>, fate: Fate) {
+        let numbers: BTreeSet<u8> = names.into_iter().map(|number| number % 8).collect();
+        let before = self.replicas[at].catalog.clone();
+        self.make(at, |catalog, mint| {
+            let all = |name: &FileName| catalog.versions(name).iter().map(|v| v.dot).collect();
+            let names: Vec<(FileName, Vec<Dot>)> =
+                numbers.iter().map(|number| name(*number)).map(|name| (name.clone(), all(&name))).collect();
+            Some(removed::delta_remove(catalog, &names, fate, mint))
+        });
+        for number in numbers {
+            let (was, now) = (&before, &self.replicas[at].catalog);
+            let files = was.versions(&name(number)).iter().filter(|version| is_file(version)).count();
+            assert!(now.versions(&name(number)).is_empty());
+            let kept = was.trash().versions(&name(number)).len() + if fate == Fate::Gone { 0 } else { files };
+            let most = if fate == Fate::Gone { kept } else { kept.min(REMOVED_PER_NAME_MAX) };
+            assert_eq!(now.trash().versions(&name(number)).len(), most);
+        }
+    }
+
+    fn restore(&mut self, at: usize, number: u8, pick: u8) {
+        let removed = self.replicas[at].catalog.trash().versions(&name(number)).to_vec();
+        if removed.is_empty() {
+            return;
+        }
+        let picked = &removed[usize::from(pick) % removed.len()];
+        let made = self.make(at, |catalog, mint| {
+            removed::delta_restore(catalog, &name(number), picked.dot, Fate::Trash(9), mint)
+        });
+        assert!(made.is_some());
+        let catalog = &self.replicas[at].catalog;
+        let plain = shown::plain(catalog, &name(number));
+        assert!(plain.map_or(catalog.is_folder(name(number).as_str()), |plain| plain.body == picked.body));
+    }
+
+    fn empty(&mut self, at: usize, before_s: u32) {
+        self.make(at, |catalog, mint| {
+            let old = removed::to_empty(catalog, before_s, 100);
+            Some(removed::delta_remove(catalog, &old, Fate::Gone, mint))
+        });
+        let left = self.replicas[at].catalog.trash().names();
+        assert!(left.flat_map(|(_, versions)| versions).all(|version| version.removed_s >= before_s));
+    }
+
     fn run(&mut self, op: Op) {
         match op {
             Op::Put { at, name: number, content, wanted, mask } => {
@@ -311,52 +354,9 @@ impl Cluster {
                     assert!(catalog.is_folder(name(number).as_str()));
                 }
             }
-            Op::Remove { at, names, fate } => {
-                let numbers: BTreeSet<u8> = names.into_iter().map(|number| number % 8).collect();
-                let before = self.replicas[at].catalog.clone();
-                self.make(at, |catalog, mint| {
-                    let all = |name: &FileName| catalog.versions(name).iter().map(|v| v.dot).collect();
-                    let names: Vec<(FileName, Vec<Dot>)> = numbers
-                        .iter()
-                        .map(|number| name(*number))
-                        .map(|name| (name.clone(), all(&name)))
-                        .collect();
-                    Some(removed::delta_remove(catalog, &names, fate, mint))
-                });
-                for number in numbers {
-                    let (was, now) = (&before, &self.replicas[at].catalog);
-                    let files = was.versions(&name(number)).iter().filter(|version| is_file(version)).count();
-                    assert!(now.versions(&name(number)).is_empty());
-                    let kept = was.trash().versions(&name(number)).len()
-                        + if fate == Fate::Gone { 0 } else { files };
-                    let most = if fate == Fate::Gone { kept } else { kept.min(REMOVED_PER_NAME_MAX) };
-                    assert_eq!(now.trash().versions(&name(number)).len(), most);
-                }
-            }
-            Op::Restore { at, name: number, pick } => {
-                let removed = self.replicas[at].catalog.trash().versions(&name(number)).to_vec();
-                if removed.is_empty() {
-                    return;
-                }
-                let picked = &removed[usize::from(pick) % removed.len()];
-                let made = self.make(at, |catalog, mint| {
-                    removed::delta_restore(catalog, &name(number), picked.dot, Fate::Trash(9), mint)
-                });
-                assert!(made.is_some());
-                let catalog = &self.replicas[at].catalog;
-                let plain = shown::plain(catalog, &name(number));
-                assert!(
-                    plain.map_or(catalog.is_folder(name(number).as_str()), |plain| plain.body == picked.body)
-                );
-            }
-            Op::Empty { at, before_s } => {
-                self.make(at, |catalog, mint| {
-                    let old = removed::to_empty(catalog, before_s, 100);
-                    Some(removed::delta_remove(catalog, &old, Fate::Gone, mint))
-                });
-                let left = self.replicas[at].catalog.trash().names();
-                assert!(left.flat_map(|(_, versions)| versions).all(|version| version.removed_s >= before_s));
-            }
+            Op::Remove { at, names, fate } => self.remove(at, names, fate),
+            Op::Restore { at, name, pick } => self.restore(at, name, pick),
+            Op::Empty { at, before_s } => self.empty(at, before_s),
             Op::SetWanted { at, name: number, pick, count } => {
                 let name = name(number);
                 let versions = self.replicas[at].catalog.versions(&name);

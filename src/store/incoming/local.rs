@@ -56,7 +56,7 @@ impl Incoming {
             sources.extend(there.then_some(Source::Own(offset)));
         }
         let single = content_of_one(chunk);
-        if shared.index.size(&single).is_some() {
+        if shared.index.size(&single).is_some() || shared.asides().size(&single).is_some() {
             sources.push(Source::Content(single, 0));
         }
         if let Some(place) = shared.catalog.chunk(&chunk.hash)?
@@ -80,7 +80,7 @@ impl Incoming {
         let bytes = match (own, source) {
             (Some(at), _) | (None, Source::Own(at)) => self.read_own(at, chunk.bytes),
             (None, Source::Content(content, at)) => {
-                self.shared().read(&content, at, chunk.bytes).map(Vec::from)
+                self.shared().read_held_or_aside(&content, at, chunk.bytes).map(Vec::from)
             }
             (None, Source::Partial(id, at)) => self.read_partial(id, at, chunk.bytes),
         };

@@ -13,6 +13,7 @@ mod complete;
 mod local;
 mod mirror;
 
+use crate::clock;
 use crate::limits::{
     CHUNK_BYTES_MAX, INCOMING_CHUNKS_MAX, INCOMING_PAGES_IN_MEMORY, INLINE_BYTES_MAX, PARTIAL_BYTES_MIN,
 };
@@ -218,7 +219,8 @@ impl Incoming {
                 part.uncount();
             }
             let result = result.map(|()| {
-                shared.index.insert(content, size);
+                shared.index.insert(content, size, clock::wall().0);
+                shared.drop_aside(&content);
                 let finished = shared.partials().finished(&used);
                 shared.remove_partials(finished);
                 Finished { content, size, already: false, pin: shared.index.pin(content) }

@@ -13,8 +13,10 @@ use std::sync::mpsc::{channel, sync_channel};
 use std::time::{Duration, UNIX_EPOCH};
 use tempfile::TempDir;
 
+mod aside;
 mod contents;
 mod opening;
+mod verify;
 
 fn random(bytes: usize, seed: u64) -> Vec<u8> {
     let mut data = vec![0; bytes];

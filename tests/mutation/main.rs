@@ -1,0 +1,193 @@
+//! Planted bugs: each must be found by the simulator, or the simulator is worth nothing.
+//!
+//! `table` lists edits of the pure core that break a promise. A plain `cargo test` checks that each
+//! still fits the code, so that the table cannot rot. This runs them, and prints a table of what
+//! was found, by which promise, and how many seeds it took:
+//!
+//! ```text
+//! THORP_MUTANTS=all cargo test --release --test mutation -- --nocapture
+//! ```
+//!
+//! `THORP_MUTANTS=NAME` runs those whose names contain it. The pure core is copied into a crate of its own, with
+//! `tests/simulation`, so that a bug costs seconds to build; the product has no switches for them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::print_stdout, missing_docs)]
+
+mod table;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use table::{MUTANTS, Mutant};
+
+/// Seeds tried, fewest first: most bugs show at once.
+const SEEDS: [u64; 3] = [300, 3_000, 20_000];
+/// What the pure core consists of.
+const CORE: [&str; 8] = [
+    "limits.rs",
+    "clock.rs",
+    "types",
+    "wire",
+    "discovery/membership.rs",
+    "roles/election.rs",
+    "replication",
+    "engine",
+];
+const LIB: &str = "pub mod clock;\npub mod engine;\npub mod limits;\npub mod replication;\npub mod types;\npub mod wire;\n\
+                   pub mod discovery { pub mod membership; }\npub mod roles { pub mod election; }\n";
+/// Libraries that the pure core uses.
+const LIBRARIES: [&str; 6] = ["bincode", "sha2", "thiserror", "rustix", "getrandom", "humantime"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn every_planted_bug_fits_the_code() {
+    let mut names = std::collections::BTreeSet::new();
+    for mutant in MUTANTS {
+        assert!(names.insert(mutant.name), "{} stands there twice", mutant.name);
+        for (file, from, to) in mutant.edits {
+            let text = fs::read_to_string(root().join("src").join(file)).expect(file);
+            assert_eq!(text.matches(from).count(), 1, "{}: in {file} not exactly once: {from}", mutant.name);
+            assert_ne!(from, to, "{}", mutant.name);
+        }
+    }
+}
+
+#[test]
+fn every_planted_bug_is_found() {
+    let Ok(wanted) = std::env::var("THORP_MUTANTS") else {
+        eprintln!("not run: THORP_MUTANTS=all runs the planted bugs");
+        return;
+    };
+    let bench = Bench::make();
+    let sound = bench.run(&[], SEEDS[0]);
+    assert!(sound.is_empty(), "the code itself fails: {sound:?}");
+    let chosen = MUTANTS.iter().filter(|mutant| wanted == "all" || mutant.name.contains(&wanted));
+    println!("| planted bug | seeds that found it | first | promise |\n|---|---|---|---|");
+    let mut alive = Vec::new();
+    for mutant in chosen {
+        let found = SEEDS.iter().map(|seeds| (seeds, bench.run(mutant.edits, *seeds)));
+        match found.into_iter().find(|(_, found)| !found.is_empty()) {
+            Some((seeds, found)) => {
+                let (first, promise) = found.iter().next().expect("some");
+                println!(
+                    "| {}: {} | {} of {seeds} | {first} | {promise} |",
+                    mutant.name,
+                    mutant.what,
+                    found.len()
+                );
+            }
+            None => {
+                println!("| {}: {} | none | | |", mutant.name, mutant.what);
+                alive.push(mutant.name);
+            }
+        }
+    }
+    assert!(alive.is_empty(), "not found: {alive:?}");
+}
+
+/// The pure core and the simulator, as a crate of their own.
+struct Bench {
+    folder: PathBuf,
+}
+
+impl Bench {
+    fn make() -> Bench {
+        let folder = root().join("target/mutation");
+        let bench = Bench { folder };
+        let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("a manifest");
+        let line = |library: &str| {
+            let start = format!("{library} =");
+            manifest.lines().find(|line| line.starts_with(&start)).map(str::to_owned)
+        };
+        let libraries: Vec<String> = LIBRARIES.into_iter().filter_map(line).collect();
+        let text = format!(
+            "[package]\nname = \"thorp\"\nversion = \"0.0.0\"\nedition = \"2024\"\n\n[dependencies]\n{}\n\n\
+             [profile.release]\nopt-level = 2\nlto = false\ncodegen-units = 16\nincremental = true\n\n[workspace]\n",
+            libraries.join("\n")
+        );
+        fs::create_dir_all(bench.folder.join("src")).expect("a folder");
+        write(&bench.folder.join("Cargo.toml"), &text);
+        write(&bench.folder.join("src/lib.rs"), LIB);
+        if !bench.folder.join("Cargo.lock").exists() {
+            fs::copy(root().join("Cargo.lock"), bench.folder.join("Cargo.lock")).expect("copied");
+        }
+        for part in CORE {
+            mirror(&root().join("src").join(part), &bench.folder.join("src").join(part));
+        }
+        mirror(&root().join("tests/simulation"), &bench.folder.join("tests/simulation"));
+        bench
+    }
+
+    /// The seeds that failed with these edits, and the promise that each broke.
+    fn run(&self, edits: &[(&str, &str, &str)], seeds: u64) -> BTreeMap<u64, String> {
+        let mut before = BTreeMap::new();
+        for (file, from, to) in edits {
+            let path = self.folder.join("src").join(file);
+            let text = fs::read_to_string(&path).expect(file);
+            write(&path, &text.replacen(from, to, 1));
+            before.entry(path).or_insert(text);
+        }
+        let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+        let output = Command::new(cargo)
+            .current_dir(&self.folder)
+            .args([
+                "test",
+                "--release",
+                "--offline",
+                "--quiet",
+                "--test",
+                "simulation",
+                "every_promise",
+                "--",
+                "--nocapture",
+            ])
+            .env("THORP_SIM_SEEDS", seeds.to_string())
+            .env("THORP_SIM_WITHOUT_EXPLAINING", "1")
+            .env("RUST_BACKTRACE", "0")
+            .env("RUSTFLAGS", "-Awarnings")
+            .env_remove("CARGO_TARGET_DIR")
+            .output()
+            .expect("cargo runs");
+        for (path, text) in before {
+            write(&path, &text);
+        }
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert!(told.contains("seeds/s"), "the simulator did not run:\n{told}");
+        let failure = |line: &str| {
+            let (seed, rest) = line.strip_prefix("seed ")?.split_once(": ")?;
+            Some((seed.parse().ok()?, rest.split_once(" at ")?.0.to_owned()))
+        };
+        told.lines().filter_map(failure).collect()
+    }
+}
+
+/// Copies what differs, so that only that is built anew.
+fn mirror(from: &Path, to: &Path) {
+    if from.is_dir() {
+        fs::create_dir_all(to).expect("a folder");
+        for entry in fs::read_dir(from).expect("readable") {
+            let name = entry.expect("an entry").file_name();
+            mirror(&from.join(&name), &to.join(&name));
+        }
+        return;
+    }
+    if let Some(folder) = to.parent() {
+        fs::create_dir_all(folder).expect("a folder");
+    }
+    write(to, &fs::read_to_string(from).expect("text"));
+}
+
+fn write(path: &Path, text: &str) {
+    if fs::read_to_string(path).ok().as_deref() != Some(text) {
+        fs::write(path, text).expect("written");
+    }
+}
+
+impl std::fmt::Debug for Mutant {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name)
+    }
+}
