@@ -325,9 +325,17 @@ pub const ADOPTIONS_MAX: u32 = 8;
 pub const ADOPTIONS_WINDOW_MS: u64 = 10_000;
 /// Chunks offered in one session that are not there yet, over all its contents, some 50 bytes each.
 pub const SESSION_CHUNKS_MAX: usize = 8 * OFFER_WINDOW_CHUNKS;
-/// Bytes of parts that wait to be written to readers, shared by all transfers; each may have one
-/// part all the same.
-pub const SERVE_BYTES_TARGET: usize = 16 << 20;
+/// Bytes of parts that wait to be written to readers, shared by all transfers: what finds no room
+/// goes in pieces of [`SERVE_PIECE_BYTES`].
+pub const SERVE_BYTES_MAX: usize = 16 << 20;
+/// What each reader may have waiting whatever the others do: those that take nothing must not keep
+/// it from the rest. Three of it for each of [`CONNECTIONS_MAX`] are 19 MiB.
+pub const SERVE_PIECE_BYTES: usize = 16 << 10;
+/// Pages of catalogs and inventories that wait for one link before no more are made for it, of some
+/// [`PAGE_BYTES_TARGET`] each.
+pub const LINK_PAGES_MAX: usize = 8;
+/// The same for all links together.
+pub const LINKS_PAGES_MAX: usize = 64;
 /// Lines that others can cause in the log, within [`LOG_WINDOW_MS`], for each kind.
 pub const LOG_LINES_MAX: u32 = 30;
 /// See [`LOG_LINES_MAX`].

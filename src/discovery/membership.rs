@@ -46,11 +46,8 @@ pub enum Heard {
     New,
     /// A known node in a new run: what it reported before is void.
     Restarted,
-    /// A known node; whether what it says changed.
-    Known {
-        /// Anything beside counters and the wall clock.
-        changed: bool,
-    },
+    /// A known node.
+    Known,
 }
 
 /// One node as heard.
@@ -143,7 +140,7 @@ impl Membership {
     pub fn announced(&mut self, now: Moment, presence: Presence, source: IpAddr, via: Via) -> Heard {
         let node = presence.node;
         let Some(member) = self.members.get_mut(&node) else {
-            if self.members.len() >= NODES_MAX && !self.forget_one(now) {
+            if self.members.len() >= NODES_MAX && !self.forget_one(now, via) {
                 return Heard::Stale;
             }
             let mut member = Member {
@@ -191,7 +188,6 @@ impl Membership {
             return Heard::Stale;
         }
         let newer = presence.sequence >= member.datagram_sequence.max(member.link_sequence);
-        let changed = newer && differs(&member.presence, &presence);
         let sequence = presence.sequence;
         if newer {
             member.presence = presence;
@@ -206,7 +202,7 @@ impl Membership {
             Via::Link => member.link_at = Some(now),
         }
         member.note_address(now, source);
-        Heard::Known { changed }
+        Heard::Known
     }
 
     /// A node left on purpose. Ignored when it speaks of another run than the known one.
@@ -236,16 +232,18 @@ impl Membership {
         self.members.retain(|_, member| now.since(member.heard_at()) < FORGET_AFTER_MS);
     }
 
-    /// Makes room: drops the node that has been silent longest, if it is not up.
-    fn forget_one(&mut self, now: Moment) -> bool {
-        let oldest = self.members.iter().min_by_key(|(_, member)| member.heard_at()).map(|(node, _)| *node);
-        match oldest {
-            Some(node) if now.since(self.members[&node].heard_at()) >= SUSPECT_AFTER_MS => {
-                self.members.remove(&node);
-                true
-            }
-            _ => false,
-        }
+    /// Makes room: drops a node that is not up, one that never proved itself first; else, for one that
+    /// did, a node that never did. Whoever has the key can make up any number of those.
+    fn forget_one(&mut self, now: Moment, via: Via) -> bool {
+        let expendable = self.members.iter().filter(|(_, member)| {
+            let silent = now.since(member.heard_at()) >= SUSPECT_AFTER_MS;
+            silent || (via == Via::Link && member.link_at.is_none())
+        });
+        let first = expendable.min_by_key(|(_, member)| (member.link_at.is_some(), member.heard_at()));
+        let Some(node) = first.map(|(node, _)| *node) else {
+            return false;
+        };
+        self.members.remove(&node).is_some()
     }
 }
 
@@ -262,14 +260,6 @@ impl Member {
             }
         }
     }
-}
-
-/// Whether two presences of one run say different things, counters and clock apart.
-fn differs(old: &Presence, new: &Presence) -> bool {
-    let mut old = old.clone();
-    old.sequence = new.sequence;
-    old.wall_ms = new.wall_ms;
-    old != *new
 }
 
 #[cfg(test)]
@@ -363,5 +353,27 @@ pub(crate) mod tests {
         let route = members.get(NodeId([1; 16])).expect("known").route();
         assert_eq!(route.addresses.len(), 2);
         assert_eq!(route.addresses[0].ip(), SOURCE);
+    }
+
+    #[test]
+    fn a_proven_node_takes_the_place_of_one_that_may_be_made_up() {
+        let made_up = |number: usize| {
+            let mut node = [0xff; 16];
+            node[..8].copy_from_slice(&number.to_be_bytes());
+            Presence { node: NodeId(node), ..presence(9) }
+        };
+        let mut members = Membership::default();
+        members.announced(Moment(0), beacon(1, 1), SOURCE, Via::Link);
+        for number in 1..NODES_MAX {
+            members.announced(Moment(1_000), made_up(number), SOURCE, Via::Datagram);
+        }
+        assert_eq!(members.announced(Moment(1_000), beacon(2, 1), SOURCE, Via::Datagram), Heard::Stale);
+        assert_eq!(members.announced(Moment(1_000), beacon(2, 1), SOURCE, Via::Link), Heard::New);
+        // Now the proven are silent, and so are the others: those go first.
+        for number in NODES_MAX..2 * NODES_MAX - 2 {
+            assert_eq!(members.announced(Moment(9_000), made_up(number), SOURCE, Via::Datagram), Heard::New);
+        }
+        assert!(members.get(NodeId([1; 16])).is_some() && members.get(NodeId([2; 16])).is_some());
+        assert_eq!(members.iter().count(), NODES_MAX);
     }
 }

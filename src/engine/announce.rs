@@ -81,12 +81,8 @@ impl Engine {
                 self.void_reports(node);
                 self.note(Note::NodeJoined { name, node });
             }
-            Heard::Known { .. } if back => self.note(Note::NodeJoined { name, node }),
-            Heard::Known { changed } => {
-                if !changed {
-                    return;
-                }
-            }
+            Heard::Known if back => self.note(Note::NodeJoined { name, node }),
+            Heard::Known => return, // what it says anew is looked at with the next tick
         }
         if disk_was.is_some() && disk_was != self.presence_of(node).map(|presence| presence.disk_state) {
             self.disk_changed();

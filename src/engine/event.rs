@@ -5,6 +5,7 @@ use crate::clock::Moment;
 use crate::types::{ContentId, DiskState, InstanceId, Lineage, MachineId, NodeId, NodeRoute, Presence, Term};
 use crate::wire::message::{Message, Reply, Request};
 use crate::wire::record::CatalogWrite;
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 
 pub use crate::discovery::membership::Via;
@@ -12,6 +13,32 @@ pub use crate::discovery::membership::Via;
 /// Names a command's request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct AskId(pub u64);
+
+/// Which links have no room for further pages of catalogs and inventories.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Congestion {
+    /// Those to these nodes.
+    Of(BTreeSet<NodeId>),
+    /// Even those that are yet to be made: too much waits in all.
+    All,
+}
+
+impl Default for Congestion {
+    fn default() -> Congestion {
+        Congestion::Of(BTreeSet::new())
+    }
+}
+
+impl Congestion {
+    /// Whether pages to `node` must wait.
+    #[must_use]
+    pub fn holds_up(&self, node: NodeId) -> bool {
+        match self {
+            Congestion::Of(nodes) => nodes.contains(&node),
+            Congestion::All => true,
+        }
+    }
+}
 
 /// Something happened.
 #[derive(Clone, Debug)]
@@ -127,6 +154,8 @@ pub enum Input {
         /// How much is missing, in bytes.
         bytes: u64,
     },
+    /// Other links than before have room for pages.
+    Congested(Congestion),
     /// Where this node can be reached.
     OwnAddresses {
         /// Those that others can use first.

@@ -56,6 +56,8 @@ struct Outgoing {
     after: Option<FileName>,
     page: u32,
     context: Option<Context>,
+    /// When a page was last sent.
+    at: Moment,
 }
 
 #[derive(Debug)]
@@ -76,6 +78,8 @@ struct Differing {
 
 /// Pages sent a tick: some 20 MiB a second, well within what a link's queue takes.
 const PAGES_A_TICK: usize = 8;
+/// Answers that are sent at the same time: each has pages waiting in memory.
+const ANSWERS_MAX: usize = 8;
 /// Digests must have stood still this long before a difference is looked into: changes under way
 /// make them differ all the time.
 const SETTLED_MS: u64 = 700;
@@ -306,13 +310,26 @@ impl Engine {
         if differing.is_empty() && *context == mine {
             return;
         }
-        let outgoing = Outgoing { session, buckets: differing, after: None, page: 0, context: Some(mine) };
+        if self.exchange.outgoing.len() >= ANSWERS_MAX && !self.exchange.outgoing.contains_key(&from) {
+            // Who takes nothing makes room; else the asker asks again.
+            let congestion = &self.congestion;
+            let stuck = self.exchange.outgoing.keys().find(|node| congestion.holds_up(**node)).copied();
+            let Some(stuck) = stuck else { return };
+            self.exchange.outgoing.remove(&stuck);
+        }
+        let at = self.now;
+        let outgoing =
+            Outgoing { session, buckets: differing, after: None, page: 0, context: Some(mine), at };
         self.exchange.outgoing.insert(from, outgoing);
         self.send_pages();
     }
 
     fn send_pages(&mut self) {
-        let targets: Vec<NodeId> = self.exchange.outgoing.keys().copied().collect();
+        let now = self.now;
+        self.exchange.outgoing.retain(|_, outgoing| now.since(outgoing.at) < SYNC_SILENCE_MS);
+        let congestion = &self.congestion;
+        let free = self.exchange.outgoing.keys().filter(|to| !congestion.holds_up(**to));
+        let targets: Vec<NodeId> = free.copied().collect();
         for to in targets {
             for _ in 0..PAGES_A_TICK {
                 let Some(outgoing) = self.exchange.outgoing.get_mut(&to) else {
@@ -332,6 +349,7 @@ impl Engine {
                     names: slice.names,
                 };
                 outgoing.page += 1;
+                outgoing.at = now;
                 if let Message::SyncPage { names, .. } = &message
                     && let Some((name, _)) = names.last()
                 {

@@ -173,6 +173,9 @@ impl Engine {
             self.keeper.report = None;
             return;
         };
+        if self.congestion.holds_up(proxy) {
+            return;
+        }
         for _ in 0..INVENTORY_PAGES_A_TICK {
             let Some(Report { page, after }) = self.keeper.report else {
                 return;
@@ -421,6 +424,13 @@ impl Engine {
             }
         }
         if let Some(office) = &mut self.office {
+            for content in &merged.contents {
+                if !self.catalog.names_content(content) {
+                    office.inventories.unnamed(*content);
+                } else if office.inventories.holders(content).next().is_none() {
+                    office.unheard = true;
+                }
+            }
             office.look_at(merged.contents.iter().copied());
         }
     }

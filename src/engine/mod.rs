@@ -11,6 +11,7 @@
 //! | `agenda` | the proxy's part: which contents it looks at next |
 //! | `announce` | what this node says of itself, which cluster it is of, who leads |
 //! | `exchange` | changes of the catalog: durable, told, and made equal |
+//! | `fresh` | the proxy's part: contents whose copies are left alone |
 //! | `keeper` | a storage node's part: inventory, pulls, drops under keep-promises |
 //! | `office` | the proxy's part: inventories, readiness, how orders end |
 //! | `planning` | the proxy's part: which content needs a pull or a drop |
@@ -24,6 +25,7 @@ mod agenda;
 mod announce;
 pub mod event;
 mod exchange;
+mod fresh;
 mod keeper;
 mod office;
 mod operator;
@@ -44,7 +46,7 @@ use crate::types::{
     ContentId, ContentSet, DiskId, DiskState, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
 };
 use crate::wire::message::Message;
-use event::{Effect, Input, Note};
+use event::{Congestion, Effect, Input, Note};
 use std::collections::{BTreeMap, VecDeque};
 
 /// What a node is, for as long as it runs.
@@ -118,6 +120,8 @@ pub struct Engine {
     /// Present while this node leads.
     office: Option<office::Office>,
     ticked: Moment,
+    /// Where pages must wait.
+    congestion: Congestion,
     /// Where this node can be reached.
     addresses: Vec<std::net::SocketAddr>,
     /// Changes asked for by commands. Begins at the run's random id, so that an answer to an earlier
@@ -179,6 +183,7 @@ impl Engine {
             trashing: trash::Trashing::default(),
             office: None,
             ticked: Moment::default(),
+            congestion: Congestion::default(),
             addresses: Vec::new(),
             commits_begun: config.instance.0,
             config,
@@ -206,6 +211,7 @@ impl Engine {
             Input::PullEnded { content, stored } => self.pull_ended(content, stored),
             Input::Checked { content, nonce, asker, good } => self.checked(content, nonce, asker, good),
             Input::DropEnded { content, dropped } => self.drop_ended(content, dropped),
+            Input::Congested(congestion) => self.congestion = congestion,
             Input::OwnAddresses { addresses } => self.addresses = addresses,
             Input::DrainingSaved { draining, durable } => self.draining_saved(draining, durable),
             Input::WallClock { wall_ms } => self.wall_clock(wall_ms),

@@ -9,6 +9,7 @@
 use super::Engine;
 use super::agenda::Agenda;
 use super::event::{Effect, Note};
+use super::fresh::Fresh;
 use super::placing::Extension;
 use super::requests::{Commit, WaitingCommit};
 use crate::clock::Moment;
@@ -44,7 +45,9 @@ pub(super) struct Office {
     pub(super) drops: BTreeMap<ContentId, (NodeId, Moment)>,
     /// Contents that a put brought lately, and until when none of their copies is dropped: its
     /// commit is about to count them.
-    pub(super) fresh: ContentMap<Moment>,
+    pub(super) fresh: Fresh,
+    /// An entry names a content that nobody is known to hold: it may be among those only counted.
+    pub(super) unheard: bool,
     /// Up to where contents were looked at for balance.
     pub(super) balanced: Option<ContentId>,
     /// Nodes that failed a pull, and until when others are preferred.
@@ -103,7 +106,8 @@ impl Office {
             agenda: Agenda::default(),
             pulls: BTreeMap::new(),
             drops: BTreeMap::new(),
-            fresh: ContentMap::default(),
+            fresh: Fresh::default(),
+            unheard: false,
             short: ContentMap::default(),
             balanced: None,
             avoided: BTreeMap::new(),
@@ -212,6 +216,8 @@ impl Engine {
         match office.inventories.page((from, instance, disk), page, contents, last) {
             Some(changed) => {
                 office.agenda.look_at_all();
+                let catalog = &self.catalog;
+                office.inventories.settle(|content| catalog.names_content(content));
                 self.extensions_hear(from, &changed);
             }
             None => {
@@ -240,6 +246,8 @@ impl Engine {
         }
         if let Some(changed) = office.inventories.change((from, instance, disk), added, removed) {
             office.look_at(changed);
+            let catalog = &self.catalog;
+            office.inventories.settle(|content| catalog.names_content(content));
         }
         for content in removed {
             if office.drops.get(content).is_some_and(|(node, _)| *node == from) {
@@ -306,7 +314,9 @@ impl Engine {
         let now = self.now;
         if let Some(office) = &mut self.office {
             office.avoided.retain(|_, until| now < *until);
-            office.fresh.retain(|_, until| now < *until);
+            office.fresh.tick(now);
+            let catalog = &self.catalog;
+            office.inventories.settle(|content| catalog.names_content(content));
             let silent = office.pulls.iter().filter(|(_, job)| now.since(job.heard) >= PULL_SILENCE_MS);
             let silent: Vec<(ContentId, NodeId)> = silent.map(|(key, _)| *key).collect();
             for (content, to) in silent {
@@ -338,6 +348,7 @@ impl Engine {
         let Some(office) = &mut self.office else {
             return;
         };
+        office.unheard &= storage.iter().any(|(node, ..)| office.inventories.hides(*node));
         let mut asks = Vec::new();
         for (node, instance, contents, digest) in storage {
             let complete = office.inventories.is_complete(node, instance);
@@ -356,12 +367,15 @@ impl Engine {
             let early = now.since(office.since) < 500; // it reports by itself when it follows
             let coming = office.inventories.is_under_way(node, instance)
                 && office.asked.get(&node).is_none_or(|at| now.since(*at) < INVENTORY_PATIENCE_MS);
-            if (stale || (!complete && !early && !coming)) && rested {
+            let patient = office.asked.get(&node).is_none_or(|at| now.since(*at) >= INVENTORY_PATIENCE_MS);
+            let hides = office.unheard && complete && patient && office.inventories.hides(node);
+            if (stale || hides || (!complete && !early && !coming)) && rested {
                 office.asked.insert(node, now);
                 office.mismatched.remove(&node);
                 asks.push(node);
             }
         }
+        office.unheard &= asks.is_empty();
         let term = office.term;
         for node in asks {
             self.send(node, Message::InventoryAsk { term });

@@ -140,7 +140,7 @@ impl Engine {
                 let Some(office) = self
                     .office
                     .as_mut()
-                    .filter(|office| office.has_slot(to, size) && !office.fresh.contains(&content))
+                    .filter(|office| office.has_slot(to, size) && office.fresh.until(&content).is_none())
                 else {
                     break; // goes on here when there is a slot
                 };
@@ -249,7 +249,7 @@ impl Engine {
                 Decision::Pull { to, from } => {
                     // The word of a put's other holders may be on its way.
                     let soon =
-                        office.fresh.get(&content).map(|until| Moment(until.0 - FRESH_MS + UNHEARD_MS));
+                        office.fresh.until(&content).map(|until| Moment(until.0 - FRESH_MS + UNHEARD_MS));
                     if let Some(soon) = soon.filter(|soon| now < *soon) {
                         office.agenda.look_at_later(soon, content);
                         return;
@@ -266,8 +266,8 @@ impl Engine {
                     self.send(to, Message::PullOrder { term, content, size, from });
                 }
                 Decision::Drop { at, keepers, wanted } => {
-                    if let Some(until) = office.fresh.get(&content) {
-                        office.agenda.look_at_later(*until, content);
+                    if let Some(until) = office.fresh.kept_until(&content) {
+                        office.agenda.look_at_later(until, content);
                     } else if office.drops_at(at) >= DROPS_PER_NODE_MAX {
                         office.agenda.defer(content, false);
                     } else if may_drop {

@@ -10,12 +10,12 @@ use super::{DRAINING_KEY, LINEAGE_KEY, Options, Shared};
 use crate::clock::{self, Moment};
 use crate::discovery::socket::DiscoverySocket;
 use crate::engine::Engine;
-use crate::engine::event::{Effect, Input, Note};
+use crate::engine::event::{Congestion, Effect, Input, Note};
 use crate::limits::{ADDRESSES_PER_NODE_MAX, CONTACT_DIALS_MAX, PORT_DEFAULT, VERIFIES_AT_ONCE};
 use crate::store::{Store, StoreError};
 use crate::transfer::Doubts;
 use crate::transfer::connection::{Connection, Endpoint, dial_any};
-use crate::transfer::holder::HolderContext;
+use crate::transfer::holder::{HolderContext, room_to_serve};
 use crate::transfer::pool::HolderPool;
 use crate::transfer::pull;
 use crate::types::{ContentId, NodeId, NodeRoute, Presence};
@@ -43,6 +43,7 @@ pub(super) struct Performer {
     shared: Arc<Shared>,
     socket: Arc<DiscoverySocket>,
     links: Links,
+    congestion: Congestion,
     pool: Arc<HolderPool>,
     reporter: Reporter,
     /// Goodbye is said: a beacon now would take it back.
@@ -77,6 +78,7 @@ impl Performer {
             shared,
             socket,
             links: Links::default(),
+            congestion: Congestion::default(),
             remembered: Addresses::load(&options.data_dir),
             data_dir: options.data_dir.clone(),
             keep_removed: options.keep_removed,
@@ -181,6 +183,14 @@ impl Performer {
             self.contacted = Some(now);
             self.contact_named(engine, first);
         }
+    }
+
+    /// Which links have no room for pages, if that has changed.
+    pub(super) fn new_congestion(&mut self) -> Option<Congestion> {
+        let congestion = self.links.congestion();
+        let changed = congestion != self.congestion;
+        self.congestion.clone_from(&congestion);
+        changed.then_some(congestion)
     }
 
     fn broadcast(&self, datagram: &Datagram) {
@@ -413,6 +423,7 @@ pub(super) fn holder_context(
         on_stored: Box::new(move |content, size| report(&stored, Input::ContentStored { content, size })),
         on_bad: Box::new(move |content| report(&bad, Input::ContentLost { content })),
         transfers: AtomicU32::new(0),
+        serving: room_to_serve(),
         doubts: Doubts::default(),
         verifies: Semaphore::new(VERIFIES_AT_ONCE),
     })

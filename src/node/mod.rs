@@ -280,11 +280,11 @@ impl Node {
                 Some(input) = self.datagrams.recv() => input,
                 () = tokio::time::sleep(wakeup) => Input::Tick,
             };
-            self.engine.handle(clock::now(), input);
-            while let Some(effect) = self.engine.next_effect() {
-                performer.perform(effect, &self.engine);
-            }
+            self.apply(input, &mut performer);
             performer.housekeep(&self.engine);
+            if let Some(congestion) = performer.new_congestion() {
+                self.apply(Input::Congested(congestion), &mut performer);
+            }
         }
         self.stop.send_replace(true);
         performer.goodbye(&self.engine).await;
@@ -299,16 +299,20 @@ impl Node {
         Ok(())
     }
 
+    fn apply(&mut self, input: Input, performer: &mut effects::Performer) {
+        self.engine.handle(clock::now(), input);
+        while let Some(effect) = self.engine.next_effect() {
+            performer.perform(effect, &self.engine);
+        }
+    }
+
     /// Goes on applying what finishes until all transfers are done, or the time is up.
     async fn wind_down(&mut self, mut performer: effects::Performer) {
         let deadline = clock::now().plus(u64::try_from(STOP_TIMEOUT.as_millis()).unwrap_or(5_000) * 4 / 5);
         while clock::now() < deadline && self.shared.holder.transfers.load(Ordering::Relaxed) > 0 {
             let step = Duration::from_millis(50);
             if let Ok(Some(input)) = tokio::time::timeout(step, self.inputs.recv()).await {
-                self.engine.handle(clock::now(), input);
-                while let Some(effect) = self.engine.next_effect() {
-                    performer.perform(effect, &self.engine);
-                }
+                self.apply(input, &mut performer);
             }
         }
     }

@@ -5,8 +5,9 @@
 //! no catalog, so it cannot go stale: a new proxy asks anew.
 
 use super::holder_sets::{HolderSets, SetId, Slot};
+use crate::limits::NODES_MAX;
 use crate::types::{ContentId, ContentMap, DiskId, InstanceId, NodeId};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::Bound;
 
 /// What one node has reported so far.
@@ -19,9 +20,36 @@ struct Report {
     /// The last content of the pages so far.
     covered: Option<ContentId>,
     complete: bool,
+    /// Of its contents that are remembered.
+    known: Tally,
+    /// Of those that are not: no entry names them.
+    hidden: Tally,
+}
+
+/// How many contents, and the digest of which they are.
+#[derive(Clone, Copy, Debug, Default)]
+struct Tally {
     count: u64,
     digest: u64,
 }
+
+impl Tally {
+    fn add(&mut self, content: &ContentId) {
+        self.count = self.count.saturating_add(1);
+        self.digest = self.digest.wrapping_add(content_digest(content));
+    }
+
+    fn subtract(&mut self, content: &ContentId) {
+        self.count = self.count.saturating_sub(1);
+        self.digest = self.digest.wrapping_sub(content_digest(content));
+    }
+}
+
+/// Nodes of which something is remembered: far more than there are at a time, and fewer than slots.
+const SLOTS_MAX: usize = 4 * NODES_MAX;
+/// Contents that no entry names and that are remembered all the same, some 75 bytes each: the
+/// entries of those that puts just brought are on their way.
+const UNNAMED_MAX: usize = 32_768;
 
 /// What a content adds to the digest of an inventory: see `Presence::inventory_digest`.
 #[must_use]
@@ -36,6 +64,8 @@ pub struct Inventories {
     slots: BTreeMap<NodeId, Slot>,
     holders: ContentMap<SetId>,
     sets: HolderSets,
+    /// Contents that came, or lost their last entry, and may have none; the oldest first.
+    recent: VecDeque<ContentId>,
 }
 
 impl Inventories {
@@ -50,7 +80,7 @@ impl Inventories {
         contents: &[ContentId],
         last: bool,
     ) -> Option<Vec<ContentId>> {
-        let slot = self.slot(node);
+        let slot = self.slot(node)?;
         if page == 0 {
             let report = self.reports.get(usize::from(slot))?;
             if report.instance != instance || report.disk != disk {
@@ -59,6 +89,7 @@ impl Inventories {
             let report = self.reports.get_mut(usize::from(slot))?;
             (report.instance, report.disk) = (instance, disk);
             (report.next_page, report.covered, report.complete) = (0, None, false);
+            report.hidden = Tally::default();
         }
         let report = self.reports.get_mut(usize::from(slot))?;
         let follows =
@@ -105,7 +136,7 @@ impl Inventories {
             return None;
         }
         let mut changed: Vec<ContentId> =
-            removed.iter().copied().filter(|content| self.erase(*content, slot)).collect();
+            removed.iter().copied().filter(|content| self.give_up(*content, slot)).collect();
         changed.extend(added.iter().filter(|content| self.insert(**content, slot)));
         Some(changed)
     }
@@ -130,10 +161,10 @@ impl Inventories {
         let Some(report) = self.reports.get_mut(usize::from(slot)) else {
             return false;
         };
-        let known = report.count > 0;
+        let known = report.known.count > 0;
         report.complete = false;
         report.next_page = 0;
-        (report.count, report.digest) = (0, 0);
+        (report.known, report.hidden) = (Tally::default(), Tally::default());
         if known {
             self.sets.forget(slot);
             let sets = &mut self.sets;
@@ -170,7 +201,9 @@ impl Inventories {
     #[must_use]
     pub fn tally(&self, node: NodeId) -> (u64, u64) {
         let report = self.slots.get(&node).and_then(|slot| self.reports.get(usize::from(*slot)));
-        report.map_or((0, 0), |report| (report.count, report.digest))
+        report.map_or((0, 0), |Report { known, hidden, .. }| {
+            (known.count.saturating_add(hidden.count), known.digest.wrapping_add(hidden.digest))
+        })
     }
 
     /// Who holds `content`.
@@ -179,23 +212,75 @@ impl Inventories {
         slots.iter().filter_map(|slot| self.reports.get(usize::from(*slot)).map(|report| report.node))
     }
 
-    fn slot(&mut self, node: NodeId) -> Slot {
-        if let Some(slot) = self.slots.get(&node) {
-            return *slot;
+    /// `content` has lost its last entry.
+    pub fn unnamed(&mut self, content: ContentId) {
+        if self.holders.contains(&content) {
+            self.recent.push_back(content);
         }
-        let slot = Slot::try_from(self.reports.len()).unwrap_or(Slot::MAX);
-        self.reports.push(Report {
+    }
+
+    /// Of contents that no entry names only the latest are remembered, however many somebody says to
+    /// hold; the others are counted. To be called whenever something was taken in.
+    pub fn settle(&mut self, is_named: impl Fn(&ContentId) -> bool) {
+        while self.recent.len() > UNNAMED_MAX {
+            let Some(content) = self.recent.pop_front() else { break };
+            if is_named(&content) {
+                continue;
+            }
+            let Some(set) = self.holders.remove(&content) else { continue };
+            for slot in self.sets.slots(set) {
+                if let Some(report) = self.reports.get_mut(usize::from(*slot)) {
+                    report.known.subtract(&content);
+                    report.hidden.add(&content);
+                }
+            }
+            self.sets.release(set);
+        }
+    }
+
+    /// Whether `node` holds contents that are only counted. If one is named now, it must tell again.
+    #[must_use]
+    pub fn hides(&self, node: NodeId) -> bool {
+        let report = self.slots.get(&node).and_then(|slot| self.reports.get(usize::from(*slot)));
+        report.is_some_and(|report| report.hidden.count > 0)
+    }
+
+    /// `content` is no longer at `slot`; whether it was remembered there.
+    fn give_up(&mut self, content: ContentId, slot: Slot) -> bool {
+        let known = self.erase(content, slot);
+        let report = self.reports.get_mut(usize::from(slot)).filter(|report| report.hidden.count > 0);
+        if let Some(report) = report.filter(|_| !known) {
+            report.hidden.subtract(&content);
+        }
+        known
+    }
+
+    /// The slot of `node`; that of one which holds nothing if all are taken, and none if there is none.
+    fn slot(&mut self, node: NodeId) -> Option<Slot> {
+        if let Some(slot) = self.slots.get(&node) {
+            return Some(*slot);
+        }
+        let report = Report {
             node,
             instance: InstanceId::default(),
             disk: DiskId::default(),
             next_page: 0,
             covered: None,
             complete: false,
-            count: 0,
-            digest: 0,
-        });
+            known: Tally::default(),
+            hidden: Tally::default(),
+        };
+        let slot = if self.reports.len() < SLOTS_MAX {
+            self.reports.push(report);
+            Slot::try_from(self.reports.len() - 1).ok()?
+        } else {
+            let at = self.reports.iter().position(|report| report.known.count == 0)?;
+            let before = std::mem::replace(self.reports.get_mut(at)?, report);
+            self.slots.remove(&before.node);
+            Slot::try_from(at).ok()?
+        };
         self.slots.insert(node, slot);
-        slot
+        Some(slot)
     }
 
     fn insert(&mut self, content: ContentId, slot: Slot) -> bool {
@@ -207,11 +292,11 @@ impl Inventories {
             Some(known) => *known = set,
             None => {
                 self.holders.insert(content, set);
+                self.recent.push_back(content);
             }
         }
         if let Some(report) = self.reports.get_mut(usize::from(slot)) {
-            report.count += 1;
-            report.digest = report.digest.wrapping_add(content_digest(&content));
+            report.known.add(&content);
         }
         true
     }
@@ -229,8 +314,7 @@ impl Inventories {
             self.holders.remove(&content);
         }
         if let Some(report) = self.reports.get_mut(usize::from(slot)) {
-            report.count -= 1;
-            report.digest = report.digest.wrapping_sub(content_digest(&content));
+            report.known.subtract(&content);
         }
         true
     }
@@ -281,6 +365,84 @@ mod tests {
         assert_eq!(holders(&all), [0, 2, 4, 5, 9]);
         assert!(all.is_complete(NodeId([1; 16]), InstanceId(1)));
         assert_eq!(all.tally(NodeId([1; 16])).0, 5);
+    }
+
+    fn scattered(number: u64) -> ContentId {
+        let mut id = [0; 32];
+        id[..8].copy_from_slice(&number.wrapping_mul(0x9e37_79b9_7f4a_7c15).to_be_bytes());
+        ContentId(id)
+    }
+
+    #[test]
+    fn contents_that_nobody_names_are_counted_and_not_remembered() {
+        let mut all = Inventories::default();
+        let (liar, good) = (source(1), source(2));
+        let named = scattered(u64::MAX);
+        for node in [liar, good] {
+            all.page(node, 0, &[named], true);
+        }
+        let mut digest = content_digest(&named);
+        for number in 0..100_000 {
+            all.change(liar, &[scattered(number)], &[]);
+            digest = digest.wrapping_add(content_digest(&scattered(number)));
+            all.settle(|content| *content == named);
+        }
+        assert!(all.holders.len() <= UNNAMED_MAX + 1 && all.recent.len() <= UNNAMED_MAX);
+        assert_eq!(all.tally(liar.0), (100_001, digest));
+        assert_eq!(all.holders(&named).count(), 2);
+        assert_eq!(all.holders(&scattered(99_999)).count(), 1, "the latest are remembered");
+        assert!(all.hides(liar.0) && !all.hides(good.0));
+        assert_eq!(all.change(liar, &[], &[scattered(0)]), Some(vec![]));
+        digest = digest.wrapping_sub(content_digest(&scattered(0)));
+        assert_eq!(all.tally(liar.0), (100_000, digest));
+        // One of them is named after all: its holder tells again.
+        let mut held: Vec<ContentId> = (1..100_000).map(scattered).chain([named]).collect();
+        held.sort_unstable();
+        all.page(liar, 0, &held, true);
+        all.settle(|content| *content == named || *content == scattered(1));
+        assert_eq!(all.holders(&scattered(1)).count(), 1);
+        assert_eq!(all.tally(liar.0), (100_000, digest));
+        all.void(liar.0);
+        assert_eq!(all.tally(liar.0), (0, 0));
+    }
+
+    #[test]
+    fn a_content_without_entry_is_forgotten_in_its_turn() {
+        let mut all = Inventories::default();
+        all.page(source(1), 0, &[content(1)], true);
+        for number in 0..UNNAMED_MAX as u64 {
+            all.change(source(1), &[scattered(number)], &[]);
+            all.settle(|_| true);
+        }
+        assert!(all.recent.iter().all(|recent| *recent != content(1)));
+        all.unnamed(content(1));
+        for number in 0..UNNAMED_MAX as u64 {
+            all.change(source(1), &[scattered(number + 1_000_000)], &[]);
+            all.settle(|other| *other != content(1));
+        }
+        assert_eq!(all.holders(&content(1)).count(), 0);
+    }
+
+    #[test]
+    fn there_is_a_slot_for_whoever_comes_and_nodes_that_hold_nothing_make_room() {
+        let mut all = Inventories::default();
+        let node = |number: u32| {
+            let mut id = [0; 16];
+            id[..4].copy_from_slice(&number.to_be_bytes());
+            (NodeId(id), InstanceId(1), DiskId([1; 16]))
+        };
+        for number in 0..100_000 {
+            assert!(all.page(node(number), 0, &[], true).is_some(), "node {number}");
+        }
+        assert_eq!((all.reports.len(), all.slots.len()), (SLOTS_MAX, SLOTS_MAX));
+        let mut all = Inventories::default();
+        for number in 0..100_000 {
+            assert_eq!(
+                all.page(node(number), 0, &[content(1)], true).is_some(),
+                (number as usize) < SLOTS_MAX
+            );
+        }
+        assert_eq!(all.holders(&content(1)).count(), SLOTS_MAX);
     }
 
     #[test]

@@ -74,6 +74,7 @@ impl Node {
             on_stored: Box::new(move |content, size| told.lock().expect("sound").push((content, size))),
             on_bad: Box::new(move |content| condemned.lock().expect("sound").push(content)),
             transfers: AtomicU32::new(0),
+            serving: super::holder::room_to_serve(),
             doubts: Doubts::default(),
             verifies: Semaphore::new(1),
         });

@@ -1,26 +1,29 @@
 //! The serving side of a transfer connection: parts of contents, or a place in a put chain.
 //!
-//! The first frame decides which; a third kind is a command that wants copies verified. Invariant: what a reader asked for is answered in the order of
-//! its requests, and no reader makes this node hold more than a few chunks in memory: requests
-//! wait in the socket until the answers before them are on their way.
+//! The first frame decides which; a third kind is a command that wants copies verified. Invariant:
+//! what a reader asked for is answered in the order of its requests, and all readers together make
+//! this node hold [`SERVE_BYTES_MAX`] in memory, and each [`SERVE_PIECE_BYTES`] a few times: requests
+//! wait in the socket until the answers before them are on their way, and a part that finds no room
+//! goes in pieces.
 
 use super::connection::{Connection, ConnectionError, Endpoint, FrameReader, FrameWriter};
 use super::doubts::Doubts;
 use super::hop;
 use super::verify::serve_verify;
 use crate::limits::{
-    CHUNK_BYTES_MAX, FETCH_WINDOW_REQUESTS, IDLE_TIMEOUT, SERVE_BATCH_BYTES, SERVE_BYTES_TARGET,
-    WORKING_INTERVAL,
+    CHUNK_BYTES_MAX, FETCH_WINDOW_REQUESTS, IDLE_TIMEOUT, SERVE_BATCH_BYTES, SERVE_BYTES_MAX,
+    SERVE_PIECE_BYTES, WORKING_INTERVAL,
 };
 use crate::store::{Store, StoreError};
 use crate::types::{ContentId, NodeId};
 use crate::wire::message::ErrorCode;
 use crate::wire::transfer::{FetchPart, TransferFrame};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::timeout;
 
 /// What serving needs from the node.
@@ -37,10 +40,23 @@ pub struct HolderContext {
     pub on_bad: Box<dyn Fn(ContentId) + Send + Sync>,
     /// Transfer connections being served now.
     pub transfers: AtomicU32,
+    /// Room in memory for parts on their way to readers: see [`room_to_serve`].
+    pub serving: Arc<Semaphore>,
     /// What readers say of copies here.
     pub doubts: Doubts,
     /// Places for verifications on request, [`VERIFIES_AT_ONCE`](crate::limits::VERIFIES_AT_ONCE).
     pub verifies: Semaphore,
+}
+
+/// The larger of two sizes of pieces in which a part goes that finds no room as a whole.
+const PIECE_BYTES: u32 = 1 << 20;
+/// Bytes that one permit of [`HolderContext::serving`] stands for.
+const SERVING_UNIT: usize = 1 << 10;
+
+/// The room for parts that wait to be written to readers, [`SERVE_BYTES_MAX`] in all.
+#[must_use]
+pub fn room_to_serve() -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(SERVE_BYTES_MAX / SERVING_UNIT))
 }
 
 /// Why serving a connection ended before the peer closed it.
@@ -135,7 +151,8 @@ impl Asked {
     fn weight(&self) -> usize {
         match self.what {
             What::Part(FetchPart::Root | FetchPart::Page(_)) => super::manifest::PAGE_BYTES,
-            What::Part(FetchPart::Bytes { bytes, .. }) => bytes as usize,
+            // More is refused.
+            What::Part(FetchPart::Bytes { bytes, .. }) => (bytes as usize).min(CHUNK_BYTES_MAX),
             What::Doubt => 0,
         }
     }
@@ -160,7 +177,28 @@ impl Asked {
     }
 }
 
-type Answer = (u32, Result<Bytes, StoreError>);
+/// What goes to the wire.
+enum Answer {
+    /// All of a part, or why it is missing.
+    Whole { tag: u32, result: Result<Bytes, StoreError> },
+    /// A part of so many bytes, which follow in pieces.
+    Begin { tag: u32, bytes: usize },
+    /// The next of them; the last ends the answer.
+    Piece { bytes: Bytes, last: bool },
+}
+
+/// Answers read in one go, and their room in memory; without it they are small.
+struct Batch {
+    answers: Vec<Answer>,
+    _room: Option<OwnedSemaphorePermit>,
+}
+
+impl HolderContext {
+    fn room(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(SERVING_UNIT)).ok()?;
+        Arc::clone(&self.serving).try_acquire_many_owned(units).ok()
+    }
+}
 
 /// Three stages: requests are read from the wire, parts from the disk, answers are written.
 async fn serve_fetch(
@@ -170,7 +208,7 @@ async fn serve_fetch(
     context: Arc<HolderContext>,
 ) -> Result<(), HolderError> {
     let (ask, mut asked) = mpsc::channel::<Asked>(FETCH_WINDOW_REQUESTS);
-    let (answer, mut answers) = mpsc::channel::<Vec<Answer>>(1);
+    let (answer, mut answers) = mpsc::channel::<Batch>(1);
     // Requests read and not yet answered.
     let due = AtomicUsize::new(1);
     let reading = async {
@@ -203,39 +241,7 @@ async fn serve_fetch(
         }
         Ok(())
     };
-    let disk = async {
-        let mut waiting: Option<Asked> = None;
-        loop {
-            let mut batch: Vec<Asked> = waiting.take().into_iter().collect();
-            if batch.is_empty() {
-                match asked.recv().await {
-                    Some(request) => batch.push(request),
-                    None => break,
-                }
-            }
-            let mut bytes = batch.iter().map(Asked::weight).sum::<usize>();
-            // Three batches a reader are in memory at once: read, waiting, being written.
-            let readers = context.transfers.load(Ordering::Relaxed).max(1) as usize;
-            let batch_bytes = SERVE_BATCH_BYTES.min(SERVE_BYTES_TARGET / readers);
-            while let Ok(request) = asked.try_recv() {
-                bytes += request.weight();
-                if bytes > batch_bytes {
-                    waiting = Some(request);
-                    break;
-                }
-                batch.push(request);
-            }
-            let context = Arc::clone(&context);
-            let read = tokio::task::spawn_blocking(move || {
-                batch.iter().map(|request| (request.tag, request.read(&context))).collect()
-            });
-            let Ok(read) = read.await else { break };
-            if answer.send(read).await.is_err() {
-                break;
-            }
-        }
-        drop(answer);
-    };
+    let disk = read_parts(&mut asked, answer, &context);
     let writing = write_answers(&mut writer, &mut answers, &due);
     tokio::pin!(reading, disk, writing);
     let (mut read_done, mut disk_done) = (false, false);
@@ -251,12 +257,102 @@ async fn serve_fetch(
     }
 }
 
+/// Reads what is asked for: as much at once as there is room for in memory. Ends when nobody asks or
+/// listens any more, or a part that was begun cannot be read to its end.
+async fn read_parts(
+    asked: &mut mpsc::Receiver<Asked>,
+    answers: mpsc::Sender<Batch>,
+    context: &Arc<HolderContext>,
+) {
+    let mut waiting = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            match asked.recv().await {
+                Some(request) => waiting.push_back(request),
+                None => return,
+            }
+        }
+        while waiting.len() < FETCH_WINDOW_REQUESTS
+            && let Ok(request) = asked.try_recv()
+        {
+            waiting.push_back(request);
+        }
+        // Three batches a reader are in memory at once: read, waiting, being written.
+        let readers = context.transfers.load(Ordering::Relaxed).max(1) as usize;
+        let most = SERVE_BATCH_BYTES.min(SERVE_BYTES_MAX / 3 / readers);
+        let (mut count, mut bytes) = (0, 0);
+        for request in &waiting {
+            if count > 0 && bytes + request.weight() > most {
+                break;
+            }
+            count += 1;
+            bytes += request.weight();
+        }
+        let room = context.room(bytes);
+        let Some(first) = waiting.front().copied() else { return };
+        let sent = if room.is_none() && first.weight() > SERVE_PIECE_BYTES {
+            waiting.pop_front();
+            read_in_pieces(first, &answers, context).await
+        } else {
+            let batch: Vec<Asked> = waiting.drain(..if room.is_some() { count } else { 1 }).collect();
+            let reader = Arc::clone(context);
+            let read = tokio::task::spawn_blocking(move || {
+                let whole =
+                    |request: &Asked| Answer::Whole { tag: request.tag, result: request.read(&reader) };
+                batch.iter().map(whole).collect()
+            });
+            let Ok(read) = read.await else { return };
+            answers.send(Batch { answers: read, _room: room }).await.is_ok()
+        };
+        if !sent {
+            return;
+        }
+    }
+}
+
+/// Reads a part for which there is no room as a whole. Gives whether all of it went its way.
+async fn read_in_pieces(asked: Asked, answers: &mpsc::Sender<Batch>, context: &Arc<HolderContext>) -> bool {
+    let send = async |answer, room| answers.send(Batch { answers: vec![answer], _room: room }).await.is_ok();
+    let (mut offset, mut left) = match asked.what {
+        What::Part(FetchPart::Bytes { offset, bytes }) => (offset, bytes),
+        What::Part(FetchPart::Root | FetchPart::Page(_)) | What::Doubt => (0, 0),
+    };
+    let size = context.store.holds(&asked.content);
+    let whole = offset.checked_add(u64::from(left)).is_some_and(|end| size.is_some_and(|size| end <= size));
+    let (tag, bytes) = (asked.tag, left as usize);
+    if left == 0 || bytes > CHUNK_BYTES_MAX || !whole {
+        let reader = Arc::clone(context);
+        let read = tokio::task::spawn_blocking(move || asked.read(&reader)).await;
+        let Ok(result) = read else { return false };
+        return send(Answer::Whole { tag, result }, None).await;
+    }
+    if !send(Answer::Begin { tag, bytes }, None).await {
+        return false;
+    }
+    while left > 0 {
+        let large = left.min(PIECE_BYTES);
+        let room = context.room(large as usize);
+        let piece = if room.is_some() { large } else { left.min(SERVE_PIECE_BYTES as u32) };
+        let what = What::Part(FetchPart::Bytes { offset, bytes: piece });
+        let reader = Arc::clone(context);
+        let read = tokio::task::spawn_blocking(move || Asked { what, ..asked }.read(&reader)).await;
+        let Ok(Ok(bytes)) = read else { return false };
+        offset += u64::from(piece);
+        left -= piece;
+        if !send(Answer::Piece { bytes, last: left == 0 }, room).await {
+            return false;
+        }
+    }
+    true
+}
+
 /// Writes the answers, and `Working` while one is due and the disk is slow.
 async fn write_answers(
     writer: &mut FrameWriter,
-    answers: &mut mpsc::Receiver<Vec<Answer>>,
+    answers: &mut mpsc::Receiver<Batch>,
     due: &AtomicUsize,
 ) -> Result<(), ConnectionError> {
+    let mut in_frame = false;
     loop {
         let batch = match answers.try_recv() {
             Ok(batch) => batch,
@@ -264,8 +360,10 @@ async fn write_answers(
                 writer.flush().await?;
                 match timeout(WORKING_INTERVAL, answers.recv()).await {
                     Ok(Some(batch)) => batch,
+                    // Half a frame is no proper end: the reader must not wait for the rest.
+                    Ok(None) if in_frame => return Ok(()),
                     Ok(None) => return writer.close().await,
-                    Err(_) if due.load(Ordering::Relaxed) == 0 => continue,
+                    Err(_) if in_frame || due.load(Ordering::Relaxed) == 0 => continue,
                     Err(_) => {
                         writer.write(&TransferFrame::Working, &[]).await?;
                         continue;
@@ -273,15 +371,21 @@ async fn write_answers(
                 }
             }
         };
-        for (tag, result) in batch {
-            due.fetch_sub(1, Ordering::Relaxed);
-            match result {
-                Ok(bytes) => writer.write(&TransferFrame::Data { tag }, &bytes).await?,
-                Err(error) => {
+        for answer in batch.answers {
+            let ends = !matches!(answer, Answer::Begin { .. } | Answer::Piece { last: false, .. });
+            due.fetch_sub(usize::from(ends), Ordering::Relaxed);
+            match answer {
+                Answer::Whole { tag, result: Ok(bytes) } => {
+                    writer.write(&TransferFrame::Data { tag }, &bytes).await?;
+                }
+                Answer::Whole { tag, result: Err(error) } => {
                     let message = error.to_string().into();
                     writer.write(&TransferFrame::Missing { tag, message }, &[]).await?;
                 }
+                Answer::Begin { tag, bytes } => writer.begin(&TransferFrame::Data { tag }, bytes).await?,
+                Answer::Piece { bytes, .. } => writer.write_piece(&bytes).await?,
             }
+            in_frame = !ends;
         }
     }
 }

@@ -468,6 +468,29 @@ async fn a_get_is_striped_over_all_holders() {
     assert!(report.failed.is_empty());
 }
 
+/// Readers that take nothing hold all the room there is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parts_that_find_no_room_in_memory_go_in_pieces() {
+    let node = Node::start().await;
+    let pool = Arc::new(HolderPool::new(endpoint(KEY)));
+    let room = node.context.serving.available_permits();
+    for (tag, bytes) in [(20, 9 << 20), (21, 300_000), (22, 20_000), (23, 100)] {
+        let data = random(tag, bytes);
+        let content = put_one(&[&node], &data).await;
+        for taken in [room, room - 2_000] {
+            let taken = u32::try_from(taken).expect("small");
+            let _taken = node.context.serving.acquire_many(taken).await.expect("open");
+            let output = Buffer::default();
+            get(&pool, content, data.len() as u64, routes(std::slice::from_ref(&node)), &output)
+                .await
+                .expect("got");
+            assert!(same(&output.bytes(), &data), "{bytes} bytes");
+        }
+        let all = node.context.serving.acquire_many(u32::try_from(room).expect("small"));
+        drop(timeout(Duration::from_secs(10), all).await.expect("all room is given back"));
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn dead_and_lying_holders_are_left_and_the_bytes_are_right() {
     let nodes = three().await;

@@ -295,7 +295,7 @@ fn readers_that_never_read_are_bounded_together() {
     attack(async {
         let (content, size) = large(&insider, &node).await;
         let mut held = Vec::new();
-        for _ in 0..40 {
+        for _ in 0..100 {
             let (reader, mut writer) = insider.dial(&node, Purpose::Transfer).await.split();
             for tag in 0..200 {
                 let part = FetchPart::Bytes { offset: 0, bytes: size as u32 };

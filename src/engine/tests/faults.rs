@@ -1,6 +1,7 @@
 //! What went wrong once, or was found by reading: each test tells the story of one fault.
 
 use super::*;
+use crate::engine::event::Congestion;
 
 fn file(text: &str, n: u8, replicas: u8, holders: &[usize]) -> NewFile {
     NewFile {
@@ -256,4 +257,22 @@ fn a_node_restored_from_a_backup_is_taken_back() {
     });
     cluster.run(5_000);
     assert_eq!(cluster.row("a").map(|row| row.holders.len()), Some(3));
+}
+
+/// Pages of a catalog that a peer never took waited in memory for it, whatever their number.
+#[test]
+fn a_catalog_waits_for_room_on_its_way() {
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(3_000);
+    cluster.put("a", 1, 2);
+    cluster.run(2_000);
+    let late = 1 - cluster.leader().expect("a leader");
+    cluster.kill(late);
+    cluster.hosts[late].disk = Disk { generation: 1, ..Disk::default() };
+    cluster.start(late);
+    cluster.deliver(1 - late, Input::Congested(Congestion::All));
+    cluster.run(8_000);
+    assert!(cluster.hosts[late].disk.names.is_empty(), "nothing is sent where there is no room");
+    cluster.deliver(1 - late, Input::Congested(Congestion::default()));
+    cluster.run_until(8_000, "the catalog comes", |cluster| !cluster.hosts[late].disk.names.is_empty());
 }

@@ -189,6 +189,27 @@ impl FrameWriter {
         self.send(payload).await
     }
 
+    /// Begins a frame whose payload has `payload_bytes` bytes and comes piece by piece, with
+    /// [`FrameWriter::write_piece`]. What was begun and is not ended makes the connection useless.
+    ///
+    /// # Errors
+    /// As [`FrameWriter::write`].
+    pub async fn begin<T: Encode>(&mut self, frame: &T, payload_bytes: usize) -> Result<(), ConnectionError> {
+        let head = encode(frame);
+        let prefix = FramePrefix { head_bytes: head.len(), payload_bytes };
+        self.buffer.extend_from_slice(&prefix.encode());
+        self.buffer.extend_from_slice(&head);
+        self.send_buffer().await
+    }
+
+    /// Writes the next piece of a payload.
+    ///
+    /// # Errors
+    /// As [`FrameWriter::write`].
+    pub async fn write_piece(&mut self, piece: &[u8]) -> Result<(), ConnectionError> {
+        self.send(piece).await
+    }
+
     /// Sends what was collected.
     ///
     /// # Errors
