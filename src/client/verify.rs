@@ -18,6 +18,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::task::JoinSet;
 
+/// How long a holder may take to tell when it last verified a copy.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(2);
 /// How often it is looked whether a file is mended.
 const LOOK_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -242,11 +244,11 @@ async fn check(
         let (sizes, progress) = (Arc::clone(&sizes), Arc::clone(&progress));
         asking.spawn(async move {
             let contents: Vec<ContentId> = contents.into_iter().collect();
-            let told = |content, state| {
+            let told = |content, state, _| {
                 progress.advance(sizes.get(&content).copied().unwrap_or(0));
                 states.lock().unwrap_or_else(PoisonError::into_inner).insert((node, content), Ok(state));
             };
-            if let Err(error) = verify_at(&route, &contents, &endpoint, told).await {
+            if let Err(error) = verify_at(&route, &contents, true, &endpoint, told).await {
                 let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
                 for content in contents {
                     states.entry((node, content)).or_insert_with(|| Err(error.to_string()));
@@ -257,4 +259,18 @@ async fn check(
     while asking.join_next().await.is_some() {}
     let mut states = states.lock().unwrap_or_else(PoisonError::into_inner);
     std::mem::take(&mut *states)
+}
+
+/// When the holder of `route` last hashed its copy of `content` whole, in wall milliseconds; `None` if
+/// it does not tell, or has none.
+pub async fn last_verified(session: &Session, route: &NodeRoute, content: ContentId) -> Option<u64> {
+    let mut when = None;
+    let told =
+        |_, state, verified_ms| when = (state == CopyState::Whole && verified_ms > 0).then_some(verified_ms);
+    let contents = [content];
+    let asked = verify_at(route, &contents, false, session.endpoint(), told);
+    match tokio::time::timeout(ANSWER_PATIENCE, asked).await {
+        Ok(Ok(())) => when,
+        _ => None,
+    }
 }

@@ -246,6 +246,12 @@ impl Store {
         self.inner.shared.record(content)
     }
 
+    /// When a content held here was last hashed whole, wall milliseconds.
+    #[must_use]
+    pub fn verified_ms(&self, content: &ContentId) -> Option<u64> {
+        self.inner.shared.index.verified_ms(content)
+    }
+
     /// The root of a content's manifest.
     ///
     /// # Errors

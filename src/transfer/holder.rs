@@ -110,8 +110,8 @@ pub async fn serve(connection: Connection, context: Arc<HolderContext>) -> Resul
             let first = Asked { tag, content, what: What::Part(part) };
             serve_fetch(first, reader, writer, context).await
         }
-        Some((TransferFrame::Verify { contents }, _)) => {
-            serve_verify(contents, reader, writer, context).await
+        Some((TransferFrame::Verify { contents, anew }, _)) => {
+            serve_verify((contents, anew), reader, writer, context).await
         }
         Some(_) => Err(HolderError::Protocol { address, what: "it begins with no chain, fetch or verify" }),
         None => Ok(()),

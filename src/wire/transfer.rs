@@ -99,10 +99,12 @@ pub enum TransferFrame {
         /// Of which content.
         content: ContentId,
     },
-    /// Command → holder: hash your copies of these contents anew.
+    /// Command → holder: how are your copies of these contents?
     Verify {
         /// At most [`crate::limits::VERIFY_CONTENTS_MAX`].
         contents: Vec<ContentId>,
+        /// Hash them anew; else tell when that was last done.
+        anew: bool,
     },
     /// Holder → command: one of them, in the order of the question.
     Verified {
@@ -110,10 +112,12 @@ pub enum TransferFrame {
         content: ContentId,
         /// How the copy is.
         state: CopyState,
+        /// When it was last hashed whole, wall milliseconds; 0 if that is not known.
+        verified_ms: u64,
     },
 }
 
-/// How a copy is, after all of it was hashed anew.
+/// How a copy is, after all of it was hashed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 pub enum CopyState {
     /// What it should be.

@@ -95,7 +95,12 @@ fn why_says_what_is_missing() {
     wait_until(s(10), "nothing is waited for", || {
         let why = village.json(&["why", "f"]);
         let copies = why["copies"].as_array().map_or(0, Vec::len);
-        if word(&why["waiting"]) == "nothing" && copies == 2 { Ok(()) } else { Err(why.to_string()) }
+        let verified = why["copies"][0]["verified"].as_str().is_some_and(|when| when.starts_with("20"));
+        if word(&why["waiting"]) == "nothing" && copies == 2 && verified {
+            Ok(())
+        } else {
+            Err(why.to_string())
+        }
     });
     village.run(&["replicas", "f", "4"]).ended(0);
     wait_until(s(20), "it waits for a machine", || {

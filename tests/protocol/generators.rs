@@ -522,8 +522,11 @@ pub fn transfer_frame() -> impl Strategy<Value = TransferFrame> {
         (small(), text()).prop_map(|(tag, message)| TransferFrame::Missing { tag, message }),
         small().prop_map(|content_no| TransferFrame::Abandon { content_no }),
         (small(), content()).prop_map(|(tag, content)| TransferFrame::Doubt { tag, content }),
-        vec(content(), 0..4).prop_map(|contents| TransferFrame::Verify { contents }),
-        (content(), copy_state()).prop_map(|(content, state)| TransferFrame::Verified { content, state }),
+        (vec(content(), 0..4), any::<bool>())
+            .prop_map(|(contents, anew)| TransferFrame::Verify { contents, anew }),
+        (content(), copy_state(), number()).prop_map(|(content, state, verified_ms)| {
+            TransferFrame::Verified { content, state, verified_ms }
+        }),
     ]
 }
 

@@ -372,8 +372,12 @@ pub fn transfer_frames() -> Vec<Sample<TransferFrame>> {
         sample!(TransferFrame::Missing { tag: 7, message: Box::<str>::from("not held here") }),
         sample!(TransferFrame::Abandon { content_no: 0 }),
         sample!(TransferFrame::Doubt { tag: 7, content: X }),
-        sample!(TransferFrame::Verify { contents: vec![X] }),
-        sample!(TransferFrame::Verified { content: X, state: CopyState::Bad }),
+        sample!(TransferFrame::Verify { contents: vec![X], anew: true }),
+        sample!(TransferFrame::Verified {
+            content: X,
+            state: CopyState::Bad,
+            verified_ms: 1_750_000_000_000,
+        }),
     ]
 }
 

@@ -7,7 +7,10 @@ use crate::cli::json::{NodeNames, WhyDocument};
 use crate::cli::printer::Printer;
 use crate::cli::session::{failure_of, with_session};
 use crate::cli::units::format_bytes;
+use crate::cli::units::format_rfc3339_seconds;
 use crate::client::ClientError;
+use crate::client::verify::last_verified;
+use crate::limits::SUSPECT_AFTER_MS;
 use crate::wire::message::{Reply, Request};
 
 /// Explains the file.
@@ -21,10 +24,23 @@ pub fn run(context: &Context, arguments: &WhyArguments) -> Result<Outcome, Failu
             return Err(failure_of(ClientError::Nonsense));
         };
         let names = NodeNames::new(&explanation.nodes);
-        let document = WhyDocument::new(&explanation, &names);
+        let mut document = WhyDocument::new(&explanation, &names);
+        let routes = session.localise(explanation.nodes.clone());
+        if let Some((content, _)) = explanation.row.body.content() {
+            for (copy, shown) in explanation.copies.iter().zip(&mut document.copies) {
+                let route = routes.iter().find(|route| route.node == copy.node);
+                let Some(route) = route.filter(|_| copy.silent_ms < SUSPECT_AFTER_MS) else { continue };
+                let verified_ms = last_verified(&session, route, content).await;
+                shown.verified = verified_ms.map(time_of);
+            }
+        }
         context.printer.result(&document, |printer| show(printer, &document));
         Ok(Outcome::Done)
     })
+}
+
+fn time_of(wall_ms: u64) -> String {
+    format_rfc3339_seconds(i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000))
 }
 
 fn show(printer: &Printer, document: &WhyDocument) {
@@ -48,7 +64,15 @@ fn show(printer: &Printer, document: &WhyDocument) {
             seconds if seconds >= 3.0 => format!(", silent for {seconds:.0} s"),
             _ => String::new(),
         };
-        printer.line(format_args!("  copy on {} ({}{silent})", printer.name(&copy.node), copy.state));
+        let verified = match &copy.verified {
+            Some(when) => format!(", verified {when}"),
+            None => String::new(),
+        };
+        printer.line(format_args!(
+            "  copy on {} ({}{silent}{verified})",
+            printer.name(&copy.node),
+            copy.state
+        ));
     }
     let nodes: Vec<_> = document.nodes.iter().map(|node| printer.name(node)).collect();
     let nodes = nodes.join(", ");

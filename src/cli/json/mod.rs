@@ -332,6 +332,8 @@ pub struct WhyCopy {
     pub state: &'static str,
     /// Since when nothing was heard of the machine.
     pub silent_seconds: f64,
+    /// When the machine last hashed all of it; `null` if it does not tell.
+    pub verified: Option<String>,
 }
 
 impl WhyDocument {
@@ -360,6 +362,7 @@ impl WhyDocument {
                 HolderState::Failing => "failing",
             },
             silent_seconds: seconds(copy.silent_ms),
+            verified: None,
         });
         WhyDocument {
             file: FileRow::new(&explanation.row, names),

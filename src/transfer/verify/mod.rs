@@ -22,7 +22,7 @@ const STEP_PATIENCE: Duration = Duration::from_millis(DISK_PATIENCE_MS);
 
 /// Verifies what a command asks for until it closes.
 pub(super) async fn serve_verify(
-    first: Vec<ContentId>,
+    first: (Vec<ContentId>, bool),
     mut reader: FrameReader,
     mut writer: FrameWriter,
     context: Arc<HolderContext>,
@@ -30,21 +30,26 @@ pub(super) async fn serve_verify(
     let address = reader.address();
     let breach = |what| HolderError::Protocol { address, what };
     reader.set_timeout(Some(IDLE_TIMEOUT));
-    let mut contents = first;
+    let (mut contents, mut anew) = first;
     loop {
         if contents.len() > VERIFY_CONTENTS_MAX {
             return Err(breach("more contents to verify than one frame may name"));
         }
         for content in contents {
-            let state = verify_one(&mut writer, &context, content).await?;
+            let state = match (anew, context.store.holds(&content)) {
+                (false, Some(_)) => CopyState::Whole,
+                (false, None) => CopyState::Missing,
+                (true, _) => verify_one(&mut writer, &context, content).await?,
+            };
             if state == CopyState::Bad {
                 (context.on_bad)(content);
             }
-            writer.write(&TransferFrame::Verified { content, state }, &[]).await?;
+            let verified_ms = context.store.verified_ms(&content).unwrap_or(0);
+            writer.write(&TransferFrame::Verified { content, state, verified_ms }, &[]).await?;
             writer.flush().await?;
         }
-        contents = match reader.read::<TransferFrame>().await? {
-            Some((TransferFrame::Verify { contents }, _)) => contents,
+        (contents, anew) = match reader.read::<TransferFrame>().await? {
+            Some((TransferFrame::Verify { contents, anew }, _)) => (contents, anew),
             Some(_) => return Err(breach("a frame out of place")),
             None => return Ok(writer.close().await?),
         };
@@ -107,7 +112,8 @@ async fn still_working<T>(
     }
 }
 
-/// Asks the holder of `route` to verify `contents`; `told` hears each answer as it comes.
+/// Asks the holder of `route` to verify `contents`, or, unless `anew`, when it last did; `told` hears
+/// each answer as it comes, with the time of the last verification in wall milliseconds.
 ///
 /// # Errors
 /// When the holder cannot be reached, falls silent or answers something else: what `told` did not
@@ -115,8 +121,9 @@ async fn still_working<T>(
 pub async fn verify(
     route: &NodeRoute,
     contents: &[ContentId],
+    anew: bool,
     endpoint: &Arc<Endpoint>,
-    mut told: impl FnMut(ContentId, CopyState),
+    mut told: impl FnMut(ContentId, CopyState, u64),
 ) -> Result<(), ConnectionError> {
     let connection: Connection = dial_route(route, endpoint).await?;
     let address = connection.address();
@@ -124,15 +131,17 @@ pub async fn verify(
     reader.set_timeout(Some(PEER_GONE_TIMEOUT));
     reader.refuse_payloads();
     for batch in contents.chunks(VERIFY_CONTENTS_MAX) {
-        writer.write(&TransferFrame::Verify { contents: batch.to_vec() }, &[]).await?;
+        writer.write(&TransferFrame::Verify { contents: batch.to_vec(), anew }, &[]).await?;
         writer.flush().await?;
         let mut due = batch.iter();
         let mut next = due.next();
         while let Some(expected) = next {
             match reader.read::<TransferFrame>().await? {
                 Some((TransferFrame::Working, _)) => {}
-                Some((TransferFrame::Verified { content, state }, _)) if content == *expected => {
-                    told(content, state);
+                Some((TransferFrame::Verified { content, state, verified_ms }, _))
+                    if content == *expected =>
+                {
+                    told(content, state, verified_ms);
                     next = due.next();
                 }
                 other => {

@@ -21,8 +21,8 @@ fn flip(node: &Node, content: &ContentId, at: usize) {
 
 async fn ask(node: &Node, contents: &[ContentId]) -> Vec<(ContentId, CopyState)> {
     let mut answers = Vec::new();
-    let told = |content, state| answers.push((content, state));
-    verify(&node.route, contents, &endpoint(KEY), told).await.expect("answered");
+    let told = |content, state, _| answers.push((content, state));
+    verify(&node.route, contents, true, &endpoint(KEY), told).await.expect("answered");
     answers
 }
 
@@ -52,7 +52,7 @@ async fn a_holder_says_of_each_copy_how_it_is_and_sets_the_bad_ones_aside() {
     // More than one frame names.
     let many: Vec<ContentId> = (0..VERIFY_CONTENTS_MAX + 5).map(|at| contents[at % 3]).collect();
     assert_eq!(ask(&node, &many).await.len(), many.len());
-    let none = verify(&nowhere(), &contents, &endpoint(KEY), |_, _| panic!("nobody is there")).await;
+    let none = verify(&nowhere(), &contents, true, &endpoint(KEY), |_, _, _| panic!("nobody is there")).await;
     assert!(none.is_err());
 }
 
@@ -63,7 +63,7 @@ async fn a_question_without_bound_is_refused() {
         Connection::dial(node.address(), &endpoint(KEY), Purpose::Transfer, None).await.expect("dialled");
     let (mut reader, mut writer) = connection.split();
     let contents = vec![ContentId([1; 32]); VERIFY_CONTENTS_MAX + 1];
-    writer.write(&TransferFrame::Verify { contents }, &[]).await.expect("sent");
+    writer.write(&TransferFrame::Verify { contents, anew: true }, &[]).await.expect("sent");
     writer.flush().await.expect("sent");
     assert!(matches!(reader.read::<TransferFrame>().await, Ok(None) | Err(_)));
 }
