@@ -1,7 +1,7 @@
 //! Contents that were a copy too many: no copies any more, but their bytes are kept a while, so that
 //! a count that is raised again, or a machine that comes and goes, moves nothing over the network.
 //!
-//! A content aside lies in `trash/`, its row is in a table of its own, its manifest stays. It is not
+//! A content aside lies in `aside/`, its row is in a table of its own, its manifest stays. It is not
 //! held, served, reported or counted; its room counts as free, and it goes when room is needed, the
 //! oldest first, and when it was kept for long enough. It becomes a copy again only after all of it
 //! was hashed anew.
@@ -97,7 +97,7 @@ impl Shared {
 
     fn remove_aside_file(&self, content: &ContentId) {
         if let Err(error) = self.disk.remove(&self.folder.aside(content)) {
-            tracing::warn!(%content, %error, "a content in the trash could not be removed; the next start does it");
+            tracing::warn!(%content, %error, "a content aside could not be removed; the next start does it");
         }
     }
 
@@ -136,11 +136,11 @@ impl Shared {
                 asides.gone.push(content);
             }
         }
-        let trash = self.folder.trash();
-        for name in self.disk.list(&trash).map_err(at(&trash))? {
+        let folder = self.folder.asides();
+        for name in self.disk.list(&folder).map_err(at(&folder))? {
             let content = ContentId::parse(&name.display().to_string());
             if content.is_some_and(|content| asides.size(&content).is_none()) {
-                let path = trash.join(name);
+                let path = folder.join(name);
                 self.disk.remove(&path).map_err(at(&path))?;
             }
         }
@@ -169,7 +169,7 @@ impl Store {
         match shared.disk.rename(&path, &shared.folder.aside(content)) {
             Ok(()) => shared.asides().insert(*content, size, now),
             Err(error) => {
-                tracing::warn!(%content, %error, "a surplus copy could not be kept in the trash");
+                tracing::warn!(%content, %error, "a surplus copy could not be kept aside");
                 shared.asides().gone.push(*content);
                 shared.disk.remove(&path).map_err(at(&path))?;
             }
@@ -196,7 +196,7 @@ impl Store {
         let path = shared.folder.aside(content);
         let whole = Hashing::new(*content, size, Some(path.clone())).go_on(shared, u64::MAX);
         if !matches!(whole, Ok(true)) {
-            tracing::warn!(%content, "a content in the trash is not what it was; it travels again");
+            tracing::warn!(%content, "a content aside is not what it was; it travels again");
             shared.asides().gone.push(*content);
             shared.disk.remove(&path).map_err(at(&path))?;
             return Ok(None);

@@ -6,7 +6,7 @@
 //! | `prefixes` | instance | counter up to which all its dots were seen |
 //! | `extra` | instance, counter | further dots seen |
 //! | `contents` | content | [`ContentRecord`] |
-//! | `asides` | content | [`AsideRecord`]: no copy, its bytes are kept a while in `trash/` |
+//! | `asides` | content | [`AsideRecord`]: no copy, its bytes are kept a while in `aside/` |
 //! | `inline` | content | its bytes, if at most [`INLINE_BYTES_MAX`](crate::limits::INLINE_BYTES_MAX) |
 //! | `pages` | content, page number (u32 BE) | manifest page, if there is more than one chunk |
 //! | `roots` | content | manifest root, if there is more than one page |

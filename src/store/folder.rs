@@ -10,7 +10,7 @@
 //! | `reserve` | room for the catalog on a disk that others filled |
 //! | `rebuilding` | only while a damaged catalog is being replaced |
 //! | `quarantine/` | damaged contents and catalogs, for a person to look at |
-//! | `trash/` | contents that were a copy too many, kept a while, no copies |
+//! | `aside/` | contents that were a copy too many, kept a while, no copies |
 //! | `disk` | [`DiskId`]; written last, so it says that the folder was in use |
 //!
 //! Invariant: a folder that was in use is never taken for a new one. Where its database, contents
@@ -91,13 +91,13 @@ impl Folder {
         self.root.join("rebuilding")
     }
 
-    pub(super) fn trash(&self) -> PathBuf {
-        self.root.join("trash")
+    pub(super) fn asides(&self) -> PathBuf {
+        self.root.join("aside")
     }
 
     /// Where a content lies that is kept aside.
     pub(super) fn aside(&self, content: &ContentId) -> PathBuf {
-        self.trash().join(content.to_string())
+        self.asides().join(content.to_string())
     }
 
     pub(super) fn quarantined(&self) -> PathBuf {
@@ -139,14 +139,14 @@ impl Folder {
         for path in [self.contents(), self.incoming(), self.quarantined()] {
             self.disk.make_folder(&path).map_err(at(&path))?;
         }
-        self.make_trash()?;
+        self.make_asides()?;
         self.disk.sync_folder(&self.root).map_err(at(&self.root))
     }
 
     /// Makes the folder for contents that are no copies any more, which older folders lack.
-    pub(super) fn make_trash(&self) -> Result<(), StoreError> {
-        let trash = self.trash();
-        self.disk.make_folder(&trash).map_err(at(&trash))
+    pub(super) fn make_asides(&self) -> Result<(), StoreError> {
+        let asides = self.asides();
+        self.disk.make_folder(&asides).map_err(at(&asides))
     }
 
     /// Moves a complete and synced file to its place under `content`, durably.

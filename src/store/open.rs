@@ -50,7 +50,7 @@ pub(super) fn open(
         index.insert(row.content, row.size, row.verified_ms);
     }
     let doubtful = if stopped { Vec::new() } else { written_last(&rows.held) };
-    folder.make_trash()?;
+    folder.make_asides()?;
     let (partials, partial_bytes) = load_partials(&disk, &folder)?;
 
     let (catalog, reserve) = (Arc::new(catalog), Arc::new(reserve));

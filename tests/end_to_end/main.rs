@@ -12,7 +12,7 @@
 //! | `disks` | files to put, and looking at disks |
 //! | `files` | what goes in comes back |
 //! | `travel` | only what is needed travels; interrupted work continues |
-//! | `rot` | disks that forget: found, set aside, mended; copies in the trash |
+//! | `rot` | disks that forget: found, set aside, mended; copies kept aside |
 //! | `counts` | as many copies as asked, each on another machine |
 //! | `deaths` | nodes that die, leave and come back |
 //! | `memory` | how much of it a node takes with many files |

@@ -168,8 +168,8 @@ fn a_count_that_goes_down_and_up_again_moves_nothing() {
     assert!(before.iter().all(Option::is_some), "{before:?}");
     for lower in ["2", "1"] {
         village.json(&["replicas", "file", lower, "--wait", "--timeout", "30s"]);
-        wait_until(s(10), "the surplus lies in the trash", || {
-            let aside = |node: &&str| files_under(&village.data(node).join("trash")).len();
+        wait_until(s(10), "the surplus lies aside", || {
+            let aside = |node: &&str| files_under(&village.data(node).join("aside")).len();
             let (held, aside) =
                 (inodes().iter().flatten().count(), ["a", "b", "c"].iter().map(aside).sum::<usize>());
             if held.to_string() == lower && held + aside == 3 {

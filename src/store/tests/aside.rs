@@ -5,8 +5,8 @@ use std::os::unix::fs::MetadataExt;
 
 const NOT_YET: Duration = Duration::from_secs(3_600);
 
-fn trash(folder: &TempDir) -> Vec<PathBuf> {
-    files_in(&folder.path().join("trash"))
+fn asides(folder: &TempDir) -> Vec<PathBuf> {
+    files_in(&folder.path().join("aside"))
 }
 
 fn flip(path: &Path, at: usize) {
@@ -30,14 +30,14 @@ fn what_is_aside_is_no_copy_and_comes_back_without_a_byte() {
     assert!(store.holds(&sample.id()).is_none() && store.contents().is_empty());
     assert!(store.root(&sample.id()).is_err() && store.read(&sample.id(), 0, 10).is_err());
     assert!(store.record(&sample.id()).is_err() && store.verify(&sample.id()).is_err());
-    assert_eq!((store.usage().used_bytes, trash(&folder).len()), (0, 1));
+    assert_eq!((store.usage().used_bytes, asides(&folder).len()), (0, 1));
     assert!(!file(&store, &sample).exists());
 
     let finished = store.readopt(&sample.id()).expect("readopted").expect("aside");
     assert!(!finished.already && finished.size == 3 << 20);
     sample.check(&store);
     assert_eq!(file(&store, &sample).metadata().expect("a file").ino(), inode);
-    assert!(trash(&folder).is_empty());
+    assert!(asides(&folder).is_empty());
     assert!(store.readopt(&sample.id()).expect("held").expect("held").already);
     assert!(store.readopt(&ContentId([9; 32])).expect("unknown").is_none());
 }
@@ -53,7 +53,7 @@ fn a_put_takes_what_is_aside_chunk_by_chunk() {
         assert_eq!((sent, finished.already), (0, false));
         sample.check(&store);
     }
-    assert!(trash(&folder).is_empty(), "a content is held or aside, never both");
+    assert!(asides(&folder).is_empty(), "a content is held or aside, never both");
     let copied = crash_copy(&folder);
     drop(store);
     let store = open(&copied).0;
@@ -67,9 +67,9 @@ fn what_is_damaged_aside_does_not_come_back() {
     let sample = Sample::new(random(3 << 20, 1));
     drop(sample.put(&store));
     assert!(store.set_aside(&sample.id()).expect("set aside"));
-    flip(&trash(&folder)[0], 2 << 20);
+    flip(&asides(&folder)[0], 2 << 20);
     assert!(store.readopt(&sample.id()).expect("looked at").is_none());
-    assert!(store.holds(&sample.id()).is_none() && trash(&folder).is_empty());
+    assert!(store.holds(&sample.id()).is_none() && asides(&folder).is_empty());
     assert!(store.readopt(&sample.id()).expect("gone").is_none());
     let (sent, _) = sample.put(&store);
     assert_eq!(sent, 3 << 20);
@@ -107,22 +107,22 @@ fn what_is_aside_survives_a_start_and_a_crash_at_each_step() {
         let id = sample.id().to_string();
         folder.path().join("contents").join(&id[..2]).join(&id[2..])
     };
-    fs::rename(&trash(&between)[0], place(&between)).expect("renamed");
+    fs::rename(&asides(&between)[0], place(&between)).expect("renamed");
     assert!(start(&between));
     assert!(start(&aside), "an ordinary start");
     // A row without its file, or with half of it; a file without its row.
     let without = crash_copy(&folder);
     drop(open(&without));
-    let stray = without.path().join("trash").join(sample.id().to_string());
+    let stray = without.path().join("aside").join(sample.id().to_string());
     fs::write(&stray, b"half").expect("written");
     drop(open(&without));
     assert!(!stray.exists());
     let (store, _) = open(&held);
     assert!(store.set_aside(&sample.id()).expect("set aside"));
     drop(store);
-    fs::write(&trash(&held)[0], b"half").expect("written");
+    fs::write(&asides(&held)[0], b"half").expect("written");
     assert!(!start(&held));
-    assert!(trash(&held).is_empty());
+    assert!(asides(&held).is_empty());
 }
 
 #[test]
@@ -142,7 +142,7 @@ fn it_goes_when_room_is_needed_the_oldest_first_and_when_it_is_old() {
     let large = Sample::new(random(5 << 19, 9));
     drop(large.put(&store));
     large.check(&store);
-    let left = |sample: &Sample| folder.path().join("trash").join(sample.id().to_string()).exists();
+    let left = |sample: &Sample| folder.path().join("aside").join(sample.id().to_string()).exists();
     assert_eq!(samples.iter().map(left).collect::<Vec<bool>>(), [false, false, true]);
     // What does not fit however much makes way takes nothing along.
     let too_large = Sample::new(random(4 << 20, 10));
@@ -158,7 +158,7 @@ fn it_goes_when_room_is_needed_the_oldest_first_and_when_it_is_old() {
     store.expire_asides(NOT_YET).expect("expired");
     assert!(left(&samples[2]));
     store.expire_asides(Duration::ZERO).expect("expired");
-    assert!(trash(&folder).is_empty());
+    assert!(asides(&folder).is_empty());
     assert!(store.readopt(&samples[2].id()).expect("gone").is_none());
     large.check(&store);
 }
@@ -176,5 +176,5 @@ fn what_is_pinned_stays_a_copy_and_what_is_small_goes() {
     assert!(!store.set_aside(&large.id()).expect("not held"));
     assert!(store.set_aside(&small.id()).expect("small"));
     assert!(store.holds(&small.id()).is_none() && store.readopt(&small.id()).expect("gone").is_none());
-    assert_eq!(trash(&folder).len(), 1);
+    assert_eq!(asides(&folder).len(), 1);
 }

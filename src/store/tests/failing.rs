@@ -83,7 +83,7 @@ fn step<T>(
         // speaks.
         let full = plan.is_some_and(|plan| [Errno::NOSPC, Errno::DQUOT].contains(&plan.errno));
         let helped = full && (what == "open" || (!call.syncs() && site.starts_with("catalog.redb")));
-        // What cannot be kept in the trash is removed instead.
+        // What cannot be kept aside is removed instead.
         let kept_for_later = site.starts_with("reserve") || (*call == Call::Rename && site == "quarantine/*");
         let must = call.changes() && *call != Call::Remove && !kept_for_later && !helped;
         assert!(!must || result.is_err(), "{what} was called done, but {call:?} of {site} failed: {plan:?}");
