@@ -195,7 +195,9 @@ pub const ROOM_LOOK_INTERVAL: Duration = Duration::from_secs(2);
 /// Changes of the catalog that wait for a disk without any room, some 100 bytes each; one more
 /// makes the node give up until it is started again.
 pub const SAVES_WAITING_MAX: usize = 65_536;
-/// Damaged contents are kept this long for a person to look at, unless a good copy comes before.
+/// Damaged contents are kept this long for a person to look at once a good copy is held again.
+pub const QUARANTINE_HELD_KEEP_MS: u64 = 24 * 3_600_000;
+/// As [`QUARANTINE_HELD_KEEP_MS`], where there is no good copy on that disk: it may be the last one.
 pub const QUARANTINE_KEEP_MS: u64 = 30 * 24 * 3_600_000;
 /// How often those that were kept for long enough are looked for.
 pub const QUARANTINE_INTERVAL_MS: u64 = 3_600_000;

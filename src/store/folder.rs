@@ -18,7 +18,7 @@
 
 use super::disk::{Disk, is_no_file};
 use super::error::{StoreError, at};
-use crate::limits::QUARANTINE_KEEP_MS;
+use crate::limits::{QUARANTINE_HELD_KEEP_MS, QUARANTINE_KEEP_MS};
 use crate::types::{ContentId, DiskId};
 use std::fs::{self, File};
 use std::io;
@@ -188,31 +188,22 @@ impl Folder {
         Ok(target)
     }
 
-    /// A good copy is here again: the bad one has nothing more to tell.
-    pub(super) fn forget_quarantined(&self, content: &ContentId) {
-        let path = self.quarantined().join(content.to_string());
-        if let Err(error) = self.disk.remove(&path) {
-            tracing::debug!(%content, %error, "a damaged copy stays in quarantine");
-        }
-    }
-
-    /// Removes contents that have been in quarantine for [`QUARANTINE_KEEP_MS`]; catalogs and what
-    /// is not ours stay.
-    pub(super) fn expire_quarantine(&self, wall_ms: u64) {
+    /// Removes contents that have been in quarantine for [`QUARANTINE_KEEP_MS`], or for
+    /// [`QUARANTINE_HELD_KEEP_MS`] if they are `held` again; catalogs and what is not ours stay.
+    pub(super) fn expire_quarantine(&self, wall_ms: u64, held: impl Fn(&ContentId) -> bool) {
         let folder = self.quarantined();
         for name in self.disk.list(&folder).unwrap_or_default() {
-            let is_content = name.to_str().is_some_and(|name| ContentId::parse(name).is_some());
+            let Some(content) = name.to_str().and_then(ContentId::parse) else { continue };
+            let keep_ms = if held(&content) { QUARANTINE_HELD_KEEP_MS } else { QUARANTINE_KEEP_MS };
             let path = folder.join(&name);
             // Moving a file here changed its inode, and its bytes not.
             let moved_ms =
                 |file: fs::Metadata| u64::try_from(file.ctime()).unwrap_or(0).saturating_mul(1_000);
-            let old = self.disk.look(&path).is_ok_and(|file| {
-                file.is_file() && wall_ms.saturating_sub(moved_ms(file)) > QUARANTINE_KEEP_MS
-            });
-            if is_content
-                && old
-                && let Err(error) = self.disk.remove(&path)
-            {
+            let old = self
+                .disk
+                .look(&path)
+                .is_ok_and(|file| file.is_file() && wall_ms.saturating_sub(moved_ms(file)) > keep_ms);
+            if old && let Err(error) = self.disk.remove(&path) {
                 tracing::debug!(%error, "a damaged copy stays in quarantine");
             }
         }

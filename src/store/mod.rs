@@ -143,6 +143,11 @@ impl Shared {
         }
     }
 
+    /// Removes damaged contents that were kept for long enough.
+    fn expire_quarantine(&self, wall_ms: u64) {
+        self.folder.expire_quarantine(wall_ms, |content| self.index.size(content).is_some());
+    }
+
     /// Removes all broken-off contents: room is needed.
     fn drop_partials(&self) {
         let all = self.partials().all();
@@ -318,7 +323,7 @@ impl Store {
         let looked = shared.quarantine_looked_ms.load(Ordering::Relaxed);
         if now.saturating_sub(looked) >= QUARANTINE_INTERVAL_MS {
             shared.quarantine_looked_ms.store(now, Ordering::Relaxed);
-            shared.folder.expire_quarantine(now);
+            shared.expire_quarantine(now);
         }
         space::look(shared);
     }

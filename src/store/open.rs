@@ -80,7 +80,7 @@ pub(super) fn open(
     }
     space::look(&shared);
     shared.health.check()?;
-    shared.folder.expire_quarantine(clock::wall().0);
+    shared.expire_quarantine(clock::wall().0);
     let store = Store { inner: Arc::new(Inner { writer, write_back, shared }) };
     let loaded = Loaded {
         context: rows.context,

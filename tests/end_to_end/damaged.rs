@@ -1,7 +1,7 @@
 //! A node whose data folder is damaged, by its real program: what is said, and what peers bring back.
 
 use crate::disks::{are_equal, random_file};
-use crate::process::s;
+use crate::process::{s, wait_until};
 use crate::village::{Village, text};
 use std::fs;
 
@@ -32,7 +32,13 @@ fn a_damaged_catalog_is_refused_and_a_rebuild_brings_everything_back() {
     for name in ["large", "small"] {
         village.wait_for_row(name, "all copies", s(60), |row| row.state == "ok" && row.nodes.len() == 3);
     }
-    // The rebuilt node alone has it all.
+    // The rebuilt node alone has it all, the names included: they lie in its catalog as they are.
+    wait_until(s(30), "the catalog is there", || {
+        let catalog = fs::read(&catalog).unwrap_or_default();
+        let named = |name: &[u8]| catalog.windows(name.len()).any(|window| window == name);
+        if named(b"large") && named(b"small") { Ok(()) } else { Err("a name is missing") }
+            .map_err(str::to_owned)
+    });
     village.nodes.drain(..2).for_each(drop);
     village.settle();
     for file in [&large, &small] {
@@ -81,7 +87,7 @@ fn a_copied_data_folder_is_noticed_by_both_nodes() {
     village.add("a", &[]);
     village.add("b", &[]);
     for node in &village.nodes {
-        crate::process::wait_until(s(20), "the clone is named", || {
+        wait_until(s(20), "the clone is named", || {
             let said = node.process.stderr();
             if said.contains("another machine uses this node's identity") { Ok(()) } else { Err(said) }
         });

@@ -225,7 +225,6 @@ impl Incoming {
             let result = result.map(|()| {
                 shared.index.insert(content, size, clock::wall().0);
                 shared.drop_aside(&content);
-                shared.folder.forget_quarantined(&content);
                 let finished = shared.partials().finished(&used);
                 shared.remove_partials(finished);
                 Finished { content, size, already: false, pin: shared.index.pin(content) }

@@ -1,7 +1,7 @@
 //! Full and suspect disks: what still works, what is said, and what goes on by itself.
 
 use super::*;
-use crate::limits::QUARANTINE_KEEP_MS;
+use crate::limits::{QUARANTINE_HELD_KEEP_MS, QUARANTINE_KEEP_MS};
 use crate::store::disk::faults::{Faults, Plan};
 use crate::store::disk::{Call, Room};
 use rustix::io::Errno;
@@ -201,9 +201,12 @@ fn the_quarantine_is_emptied_by_a_good_copy_and_by_time() {
     fs::write(quarantine.join("letter"), "not ours").expect("written");
     assert_eq!(files_in(&quarantine).len(), 3);
     samples[0].put(&store);
+    let after = |ms: u64| store.inner.shared.expire_quarantine(clock::wall().0 + ms + 10_000);
+    after(0);
+    assert_eq!(files_in(&quarantine).len(), 3);
+    after(QUARANTINE_HELD_KEEP_MS);
     assert!(!quarantine.join(samples[0].id().to_string()).exists(), "a good copy came");
-    store.inner.shared.folder.expire_quarantine(clock::wall().0);
     assert_eq!(files_in(&quarantine).len(), 2);
-    store.inner.shared.folder.expire_quarantine(clock::wall().0 + QUARANTINE_KEEP_MS + 10_000);
+    after(QUARANTINE_KEEP_MS);
     assert_eq!(files_in(&quarantine), [quarantine.join("letter")]);
 }
