@@ -26,6 +26,8 @@ const AGAIN_MS: u64 = 100;
 const STALL_MS: u64 = 3_000;
 /// A connection without a packet for this long is gone.
 const GONE_MS: u64 = 10_000;
+/// Whatever is asked is answered within this time once nothing breaks any more.
+const ANSWER_MS: u64 = 60_000;
 const COMMITS_AGAIN: u32 = 3;
 
 /// A request on its way, or being answered.
@@ -37,6 +39,10 @@ pub struct Ask {
     pub request: Request,
     /// Its connection broke: nobody waits for the answer.
     pub broken: bool,
+    /// The node answered, whether or not it was heard.
+    pub answered: bool,
+    /// When the node got it.
+    pub heard_at: Option<u64>,
     pub silent_since: Option<u64>,
 }
 
@@ -128,7 +134,7 @@ impl World {
         let work = self.draw_work();
         let stage = if matches!(work, Work::Put { .. }) { Stage::Placing } else { Stage::Asking };
         self.trace(|| format!("c{client} begins {work:?}"));
-        let op = self.ledger.begin(work);
+        let op = self.ledger.begin(work, self.now);
         self.clients[client].running = Some(Running {
             op,
             stage,
@@ -258,14 +264,14 @@ impl World {
                 request
             }
         };
-        self.asks.insert(ask, Ask { client, op, host, run, request, broken: false, silent_since: None });
+        self.asks.insert(ask, Ask { client, op, host, run, request, broken: false, answered: false, heard_at: None, silent_since: None });
         let delay = 2 * self.network.delay(&mut self.rng.network);
         self.after(delay, Event::Asked { ask });
         ask
     }
 
     pub fn ask_arrives(&mut self, ask: AskId) {
-        let Some(asked) = self.asks.get(&ask) else {
+        let Some(asked) = self.asks.get_mut(&ask) else {
             return;
         };
         let (host, run, client) = (asked.host, asked.run, asked.client);
@@ -273,8 +279,10 @@ impl World {
             || self.hosts[host].engine.is_none()
             || !self.network.connects(endpoint(client), host)
         {
-            return; // the client notices by itself
+            asked.broken = true;
+            return;
         }
+        asked.heard_at = Some(self.now);
         let request = Box::new(asked.request.clone());
         self.ledger.asked(ask, asked.op, &asked.request, self.now);
         let machine = self.clients[client].machine.clone();
@@ -307,6 +315,11 @@ impl World {
             asked.broken |= now - since >= GONE_MS;
         }
         let broken = asked.broken || self.hosts[host].run != run;
+        let unanswered = asked.heard_at.is_some_and(|at| now - at >= ANSWER_MS) && !asked.answered;
+        if unanswered && !broken && self.quiet {
+            let what = format!("h{host} has not answered for {} s: {:?}", ANSWER_MS / 1_000, asked.request);
+            return self.fail("I25", what);
+        }
         if leaves {
             self.trace(|| format!("c{client} goes away"));
             self.asks.remove(&ask);
@@ -333,12 +346,13 @@ impl World {
     }
 
     pub fn reply_arrives(&mut self, ask: AskId, bytes: &[u8]) {
-        let Some(asked) = self.asks.get(&ask) else {
+        let Some(asked) = self.asks.get_mut(&ask) else {
             return;
         };
         let (client, host) = (asked.client, asked.host);
+        asked.broken |= !self.network.connects(endpoint(client), host);
         let waited_for = self.clients[client].running.as_ref().is_some_and(|running| running.ask == Some(ask));
-        if !waited_for || asked.broken || !self.network.connects(endpoint(client), host) {
+        if !waited_for || asked.broken {
             return;
         }
         let reply: Reply = match unframe(bytes) {
@@ -541,7 +555,7 @@ impl World {
         }
         let op = running.op;
         self.trace(|| format!("c{client} ends its command {op}, well: {well}"));
-        self.ledger.ended(op, self.now);
+        self.ledger.ended(op);
         let put = Put { client, op, chain: 0 };
         for at in 0..self.hosts.len() {
             // A holder that is not reached keeps what it received for a minute.

@@ -115,6 +115,7 @@ impl World {
             instance: presence.instance,
             sequence: presence.sequence + 1,
         });
+        self.hosts[at].said_goodbye = true;
         // What queued up is written before the process ends.
         while self.hosts[at].disk.begin_group() || !self.hosts[at].disk.group.is_empty() {
             if self.hosts[at].disk.fails || self.hosts[at].disk.suspect {
@@ -208,7 +209,7 @@ impl World {
         let storing = living.iter().filter(|other| {
             **other != at && matches!(self.hosts[**other].pin, Pin::Auto | Pin::Storage)
         });
-        if self.hosts[at].dead || storing.count() < 1 || !self.may_destroy(at, None) {
+        if self.hosts[at].dead || self.hosts[at].said_goodbye || storing.count() < 1 || !self.may_destroy(at, None) {
             return false;
         }
         let held = self.hosts[at].disk.image.held.keys().copied().collect();
@@ -227,8 +228,8 @@ impl World {
         self.crash(at);
         self.hosts[at].disk = Disk { capacity: self.hosts[at].disk.capacity, ..Disk::default() };
         self.new_disk_id(at);
-        if one_in(&mut self.rng.faults, 2) {
-            // The key was in the folder.
+        if one_in(&mut self.rng.faults, 2) && !self.hosts[at].said_goodbye {
+            // The key was in the folder. Who said goodbye is waited for ten minutes.
             self.hosts[at].id = self.new_node_id(at);
         }
         self.destroyed(held);

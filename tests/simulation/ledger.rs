@@ -27,7 +27,7 @@ pub struct Op {
     pub work: Work,
     /// Its answer was "done".
     pub acknowledged: bool,
-    pub acknowledged_at: u64,
+    pub begun_at: u64,
     /// When its change was first asked for.
     pub asked_at: Option<u64>,
     pub ended: bool,
@@ -65,6 +65,17 @@ pub struct Promise {
     pub run: u64,
 }
 
+/// What a node last said of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Announced {
+    pub at_ms: u64,
+    pub instance: InstanceId,
+    pub storage: bool,
+    generation: u64,
+    sequence: u64,
+    pub left: bool,
+}
+
 /// What a node has heard and promised in its present run.
 #[derive(Clone, Debug, Default)]
 pub struct Heard {
@@ -73,7 +84,7 @@ pub struct Heard {
     /// Versions that left its memory.
     pub gone: BTreeSet<Dot>,
     /// Who announced itself: when, in which run, and whether it stores.
-    pub announced: BTreeMap<NodeId, (u64, InstanceId, bool, u64)>,
+    pub announced: BTreeMap<NodeId, Announced>,
     /// Who reported everything it holds: in which run, for which term.
     pub reported: BTreeMap<NodeId, (InstanceId, Term)>,
     /// Orders to drop that it got, and how many must promise.
@@ -110,7 +121,7 @@ pub struct Ledger {
 }
 
 impl Ledger {
-    pub fn begin(&mut self, work: Work) -> u64 {
+    pub fn begin(&mut self, work: Work, now: u64) -> u64 {
         let op = self.ops.len() as u64;
         if let Work::Put { name, content, .. } = &work {
             self.ops_of_name.entry(name.clone()).or_default().insert(op);
@@ -119,7 +130,7 @@ impl Ledger {
         self.ops.push(Op {
             work,
             acknowledged: false,
-            acknowledged_at: 0,
+            begun_at: now,
             asked_at: None,
             ended: false,
             exempt: false,
@@ -137,7 +148,7 @@ impl Ledger {
         &mut self.ops[op as usize]
     }
 
-    pub fn ended(&mut self, op: u64, _now: u64) {
+    pub fn ended(&mut self, op: u64) {
         self.op_mut(op).ended = true;
     }
 
@@ -213,10 +224,6 @@ impl Ledger {
         self.heard.remove(&at);
     }
 
-    pub fn speaks(&mut self, instance: InstanceId, node: NodeId) {
-        self.speakers.insert(instance, node);
-    }
-
     pub fn speaker(&self, instance: InstanceId) -> Option<NodeId> {
         self.speakers.get(&instance).copied()
     }
@@ -226,12 +233,31 @@ impl Ledger {
         let Some(heard) = self.heard.get_mut(&at) else {
             return;
         };
-        let said = (now, presence.instance, presence.storage, presence.generation);
-        match heard.announced.get(&presence.node) {
-            Some((_, known, _, generation)) if *known != presence.instance && *generation > presence.generation => {}
-            _ => {
-                heard.announced.insert(presence.node, said);
-            }
+        let said = Announced {
+            at_ms: now,
+            instance: presence.instance,
+            storage: presence.storage,
+            generation: presence.generation,
+            sequence: presence.sequence,
+            left: false,
+        };
+        let known = heard.announced.entry(presence.node).or_insert(said);
+        let newer = match known.instance == presence.instance {
+            true => presence.sequence >= known.sequence,
+            false => presence.generation > known.generation,
+        };
+        if newer && !(known.left && presence.sequence == known.sequence) {
+            *known = said;
+        }
+    }
+
+    /// A node said that it leaves.
+    pub fn left(&mut self, at: usize, node: NodeId, instance: InstanceId) {
+        let heard = self.heard.entry(at).or_default();
+        if let Some(known) = heard.announced.get_mut(&node)
+            && known.instance == instance
+        {
+            known.left = true;
         }
     }
 

@@ -227,7 +227,10 @@ impl World {
                 Input::Announced { presence, source: address_of(source), via: Via::Datagram }
             }
             Ok(Datagram::Query { nonce: _ }) => Input::Queried,
-            Ok(Datagram::Goodbye { node, instance, sequence: _ }) => Input::GoodbyeHeard { node, instance },
+            Ok(Datagram::Goodbye { node, instance, sequence: _ }) => {
+                self.ledger.left(at, node, instance);
+                Input::GoodbyeHeard { node, instance }
+            }
             Err(error) => return self.fail("P9", format!("a datagram cannot be read: {error}")),
         };
         self.step(at, input);

@@ -247,11 +247,12 @@ impl World {
             return;
         };
         let recent = |heard_at: u64| self.now - heard_at < thorp::limits::SUSPECT_AFTER_MS - 200;
-        let missing = heard.announced.iter().find(|(node, (heard_at, instance, storage, _))| {
+        let missing = heard.announced.iter().find(|(node, said)| {
             **node != self.hosts[at].id
-                && recent(*heard_at)
-                && *storage
-                && heard.reported.get(*node) != Some(&(*instance, term))
+                && recent(said.at_ms)
+                && said.storage
+                && !said.left
+                && heard.reported.get(*node) != Some(&(said.instance, term))
         });
         if let Some((node, _)) = missing {
             let host = self.by_id.get(node).copied();
@@ -353,8 +354,12 @@ impl World {
     }
 
     fn hit_by_fault_since(&self, op: u64) -> bool {
-        let asked = self.ledger.op(op).asked_at.unwrap_or(0);
-        self.ledger.destroyed_at.is_some_and(|at| at >= asked)
+        let info = self.ledger.op(op);
+        let damaged = match &info.work {
+            Work::Put { content, .. } => self.ledger.damage.contains_key(content),
+            _ => false,
+        };
+        damaged || self.ledger.destroyed_at.is_some_and(|at| at >= info.begun_at)
     }
 
     fn put_answered(&mut self, at: usize, op: u64, holders: &[NodeId]) {
@@ -385,11 +390,7 @@ impl World {
             return self.fail("P1", format!("put {op} of {name} is acknowledged with no copy"));
         }
         self.outcome.puts_acknowledged += 1;
-        let now = self.now;
-        let info = self.ledger.op_mut(op);
-        if !info.acknowledged {
-            (info.acknowledged, info.acknowledged_at) = (true, now);
-        }
+        self.ledger.op_mut(op).acknowledged = true;
         let images = self.images();
         if !self.ledger.survives(&images, op) {
             if hit {

@@ -5,7 +5,7 @@
 //! is what is there.
 
 use crate::disk::Bytes;
-use crate::ledger::Work;
+use crate::ledger::{Cause, Work};
 use crate::marks::Mark;
 use crate::world::World;
 use std::collections::{BTreeMap, BTreeSet};
@@ -38,8 +38,13 @@ impl World {
                 Ok(()) => {
                     let since = *settled.get_or_insert(self.now);
                     if self.now - since >= STAY_MS {
-                        self.outcome.converged_ms = since - begin;
-                        return self.check_all();
+                        match self.check_list() {
+                            Ok(()) => {
+                                self.outcome.converged_ms = since - begin;
+                                return self.check_all();
+                            }
+                            Err(reason) => why = reason,
+                        }
                     }
                 }
             }
@@ -179,7 +184,9 @@ impl World {
             return self.fail("P8", what);
         }
         self.check_counts();
-        self.check_list();
+        if self.outcome.marks.count(Mark::CopyDropped) > 0 && self.options.paired {
+            self.mark(Mark::TwoOnOneMachine);
+        }
     }
 
     /// I19: the number of copies is the greatest of those that nobody replaced.
@@ -214,33 +221,38 @@ impl World {
     }
 
     /// P12: the proxy lists what is there.
-    fn check_list(&mut self) {
-        let Some(leader) = self.living().into_iter().find(|at| {
-            self.hosts[*at].engine.as_ref().is_some_and(Engine::leads)
-        }) else {
-            return;
+    fn check_list(&mut self) -> Result<(), String> {
+        let leads = |at: &usize| self.hosts[*at].engine.as_ref().is_some_and(Engine::leads);
+        let Some(leader) = self.living().into_iter().find(leads) else {
+            return Ok(());
         };
         let ask = AskId(self.number());
         let request = Box::new(Request::List { selector: Selector::Under("".into()), after: None });
         let (machine, local) = (self.hosts[leader].machine.clone(), self.hosts[leader].local(self.now));
         let Some(engine) = &mut self.hosts[leader].engine else {
-            return;
+            return Ok(());
         };
         engine.handle(local, Input::Asked { ask, machine, request });
-        let mut rows = None;
+        let mut rows = Err("it gives no answer".to_owned());
+        let mut effects = Vec::new();
         while let Some(effect) = engine.next_effect() {
-            if let Effect::Answer { reply, .. } = effect
-                && let Reply::Rows { rows: listed, .. } = *reply
-            {
-                rows = Some(listed);
+            match effect {
+                Effect::Answer { ask: of, reply } if of == ask => {
+                    rows = match *reply {
+                        Reply::Rows { rows, .. } => Ok(rows),
+                        other => Err(format!("the proxy does not list: {other:?}")),
+                    };
+                }
+                other => effects.push(other),
             }
         }
-        let Some(rows) = rows else {
-            return self.fail("P12", "the proxy does not list".into());
-        };
+        for effect in effects {
+            self.perform(leader, effect, Cause::Other);
+        }
+        let rows = rows?;
         let listed: usize = self.hosts[leader].disk.image.names.values().map(Vec::len).sum();
         if rows.len() != listed {
-            return self.fail("P12", format!("{} rows for {listed} versions", rows.len()));
+            return Err(format!("{} rows for {listed} versions", rows.len()));
         }
         for row in rows {
             let Some((content, _)) = row.body.content() else {
@@ -250,15 +262,13 @@ impl World {
                 self.holders(|id| *id == content).into_iter().map(|at| self.hosts[at].id).collect();
             let said: BTreeSet<NodeId> = row.holders.iter().copied().collect();
             if there != said {
-                return self.fail("P12", format!("{} is said to be on {said:?} and is on {there:?}", row.name));
+                return Err(format!("P12: {} is said to be on {said:?} and is on {there:?}", row.name));
             }
             if there.len() == usize::from(row.wanted) && row.state != FileState::Ok {
-                return self.fail("P12", format!("{} is whole and said to be {:?}", row.name, row.state));
+                return Err(format!("P12: {row:?} is whole and said to be {:?}", row.state));
             }
         }
-        if self.outcome.marks.count(Mark::CopyDropped) > 0 && self.options.paired {
-            self.mark(Mark::TwoOnOneMachine);
-        }
+        Ok(())
     }
 }
 

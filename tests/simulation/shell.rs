@@ -13,7 +13,7 @@ use thorp::clock::Moment;
 use thorp::engine::event::{Effect, Input, Note};
 use thorp::types::{ContentId, NodeId, NodeRoute};
 use thorp::wire::datagram::Datagram;
-use thorp::wire::message::{ErrorCode, Message, Reply};
+use thorp::wire::message::{ErrorCode, Reply};
 
 /// Bytes that move in a millisecond.
 const BYTES_A_MS: u64 = 100_000;
@@ -82,6 +82,8 @@ impl World {
             Note::SaveFailed => self.mark(Mark::SaveFailed),
             Note::ClusterJoined { .. } => self.mark(Mark::ClusterJoined),
             Note::NodeLost { left: true, .. } => self.mark(Mark::GoodbyeHeard),
+            // A folder that went back counts its runs anew: then its own old beacons look strange.
+            Note::NodeCloned { .. } if self.options.has(Kind::Wipe) || self.options.has(Kind::Rollback) => {}
             Note::NodeCloned { .. } => {
                 self.fail("P12", format!("h{at} takes its own words for another machine's"));
             }
@@ -415,13 +417,15 @@ impl World {
         if let Reply::Failed { code: ErrorCode::NoSpace, .. } = reply {
             self.mark(Mark::NoSpace);
         }
-        let Some(client) = self.asks.get(&ask).map(|ask| ask.client) else {
+        let Some(asked) = self.asks.get_mut(&ask) else {
             return; // the command has gone
         };
-        let bytes = crate::network::frame(reply);
-        if !self.network.connects(at, crate::clients::endpoint(client)) && one_in(&mut self.rng.network, 2) {
-            return; // lost with the connection
+        asked.answered = true;
+        if !self.network.connects(at, crate::clients::endpoint(asked.client)) && one_in(&mut self.rng.network, 2) {
+            asked.broken = true;
+            return;
         }
+        let bytes = crate::network::frame(reply);
         let delay = self.network.delay(&mut self.rng.network);
         self.after(delay, Event::Replied { ask, bytes });
     }
@@ -430,10 +434,4 @@ impl World {
 /// The first letters of an id.
 pub fn short(content: &ContentId) -> String {
     content.to_string().chars().take(6).collect()
-}
-
-/// What a message is called in a trace.
-pub fn name_of(message: &Message) -> String {
-    let text = format!("{message:?}");
-    text.chars().take(160).collect()
 }

@@ -61,6 +61,8 @@ pub struct Host {
     pub backlog: Vec<Event>,
     /// Gone for good.
     pub dead: bool,
+    /// It said goodbye once: others give it ten minutes to come back.
+    pub said_goodbye: bool,
     pub disk: Disk,
     pub clock_offset: u64,
     pub clock_ppm: u64,
@@ -156,7 +158,6 @@ pub struct Streams {
 }
 
 pub struct World {
-    pub seed: u64,
     pub options: Options,
     pub now: u64,
     pub hosts: Vec<Host>,
@@ -188,7 +189,6 @@ impl World {
             ids: stream(seed, Stream::Ids),
         };
         let mut world = World {
-            seed,
             options: options.clone(),
             now: BEGIN,
             hosts: Vec::new(),
@@ -235,6 +235,7 @@ impl World {
             paused: None,
             backlog: Vec::new(),
             dead: false,
+            said_goodbye: false,
             disk: Disk::default(),
             clock_offset: rng.below(1_000_000_000),
             clock_ppm: if drifts { rng.below(400) } else { 0 },
@@ -443,6 +444,9 @@ impl World {
         self.step(at, usage);
         self.after(0, Event::Housekeep { at, run });
         self.query(at);
+        if self.quiet {
+            self.scrub(at);
+        }
     }
 
     /// The process of a host ends without a word.
