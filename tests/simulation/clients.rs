@@ -459,8 +459,12 @@ impl World {
         let client = put.client;
         let connects = self.network.connects(endpoint(client), at) && self.hosts[at].is_running();
         let node = self.hosts[at].id;
+        if self.ledger.op(put.op).ended {
+            let wait = if connects { self.network.delay(&mut self.rng.network) } else { 60_000 };
+            return self.after(wait, Event::Unpin { at, put });
+        }
         let Some(running) = &mut self.clients[client].running else {
-            return self.unpin_soon(put, at);
+            return;
         };
         let waits = matches!(running.stage, Stage::Sending { .. }) && running.chains == put.chain;
         if running.op != put.op || !waits || !connects {
@@ -539,11 +543,6 @@ impl World {
         running.deadline = now + TIMEOUT_MS;
         self.mark(Mark::CommittedAgain);
         self.ask(client);
-    }
-
-    fn unpin_soon(&mut self, put: Put, at: usize) {
-        let delay = self.network.delay(&mut self.rng.network);
-        self.after(delay, Event::Unpin { at, put });
     }
 
     fn command_ends(&mut self, client: usize, well: bool) {

@@ -62,11 +62,8 @@ impl World {
                 true
             }
             Kind::Pause if running => {
-                let pause = self.number();
-                self.hosts[at].paused = Some(pause);
                 let longest = [500, 4_000, 20_000, 60_000][self.rng.faults.below(4) as usize];
-                let wait = between(&mut self.rng.faults, 100, longest);
-                self.after(wait, Event::Resume { at, pause });
+                self.pause(at, 100, longest);
                 true
             }
             Kind::Goodbye if running => {
@@ -98,6 +95,14 @@ impl World {
             }
             _ => false,
         }
+    }
+
+    /// Stops a process for a while.
+    pub fn pause(&mut self, at: usize, least_ms: u64, most_ms: u64) {
+        let pause = self.number();
+        self.hosts[at].paused = Some(pause);
+        let wait = between(&mut self.rng.faults, least_ms, most_ms);
+        self.after(wait, Event::Resume { at, pause });
     }
 
     pub fn start_later(&mut self, at: usize, ms: u64) {
@@ -305,7 +310,9 @@ impl World {
             if host.disk.suspect {
                 self.crash(at);
             }
-            self.unpause(at);
+            if one_in(&mut self.rng.faults, 2) {
+                self.unpause(at);
+            }
             if self.hosts[at].engine.is_none() && self.hosts[at].run > 0 {
                 let wait = self.rng.faults.below(1_000);
                 self.after(wait, Event::Start { at });

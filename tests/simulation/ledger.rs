@@ -228,9 +228,9 @@ impl Ledger {
         self.speakers.get(&instance).copied()
     }
 
-    pub fn announced(&mut self, at: usize, presence: &Presence, now: u64) {
+    pub fn announced(&mut self, at: usize, presence: &Presence, proven: bool, meets: bool, now: u64) {
         self.speakers.insert(presence.instance, presence.node);
-        let Some(heard) = self.heard.get_mut(&at) else {
+        let Some(heard) = self.heard.get_mut(&at).filter(|_| meets) else {
             return;
         };
         let said = Announced {
@@ -244,7 +244,7 @@ impl Ledger {
         let known = heard.announced.entry(presence.node).or_insert(said);
         let newer = match known.instance == presence.instance {
             true => presence.sequence >= known.sequence,
-            false => presence.generation > known.generation,
+            false => proven || presence.generation > known.generation,
         };
         if newer && !(known.left && presence.sequence == known.sequence) {
             *known = said;
@@ -276,18 +276,13 @@ impl Ledger {
         let taken = |image: &Image, dot: Dot| {
             self.killed.contains(&dot) && image.knows(name, dot) && !image.lists(name, dot)
         };
-        let kept = |image: &&&Image| info.dots.iter().any(|dot| image.lists(name, *dot)) && good(image);
-        if images.iter().any(|image| kept(&image)) {
+        let listed = || images.iter().any(|image| info.dots.iter().any(|dot| image.lists(name, *dot)));
+        // A copy may be where this version is not listed yet: promises hold for contents, and
+        // entries go everywhere.
+        if listed() && images.iter().any(|image| good(image)) {
             return true;
         }
-        if images.iter().any(|image| info.dots.iter().any(|dot| taken(image, *dot))) {
-            return true;
-        }
-        // What replaced an acknowledged version without being acknowledged itself may still wait
-        // for its entry where its copies are.
-        !info.acknowledged
-            && images.iter().any(|image| good(image))
-            && images.iter().any(|image| info.dots.iter().any(|dot| image.lists(name, *dot)))
+        images.iter().any(|image| info.dots.iter().any(|dot| taken(image, *dot)))
     }
 
     /// Puts whose loss would break a promise: acknowledged ones, and those that took the place of

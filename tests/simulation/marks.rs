@@ -76,8 +76,6 @@ marks! {
     RolledBack,
     /// A machine was lost for good.
     Died,
-    /// A link took no more messages.
-    LinkFull,
     /// No machine had room.
     NoSpace,
     /// A holder had no room for a put's bytes.

@@ -5,7 +5,6 @@
 //! packets do not pass both ways; a link that is stuck for long is given up.
 
 use crate::ledger::Cause;
-use crate::marks::Mark;
 use crate::options::{Kind, Options, between, one_in};
 use crate::world::{Event, World};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -223,7 +222,7 @@ impl World {
         }
         let input = match sealed.datagram() {
             Ok(Datagram::Beacon(presence)) => {
-                self.ledger.announced(at, &presence, self.now);
+                self.announcement(at, &presence, false);
                 Input::Announced { presence, source: address_of(source), via: Via::Datagram }
             }
             Ok(Datagram::Query { nonce: _ }) => Input::Queried,
@@ -234,6 +233,13 @@ impl World {
             Err(error) => return self.fail("P9", format!("a datagram cannot be read: {error}")),
         };
         self.step(at, input);
+    }
+
+    /// Only those of its own cluster are a node's business.
+    fn announcement(&mut self, at: usize, presence: &Presence, proven: bool) {
+        let own = self.hosts[at].engine.as_ref().map(|engine| engine.presence().lineage.clone());
+        let meets = own.is_some_and(|own| own.iter().any(|lineage| presence.lineage.contains(lineage)));
+        self.ledger.announced(at, presence, proven, meets, self.now);
     }
 
     pub fn query(&mut self, at: usize) {
@@ -290,7 +296,6 @@ impl World {
             return;
         };
         if link.queue.len() >= LINK_QUEUE_MAX {
-            self.mark(Mark::LinkFull);
             return;
         }
         link.queue.push_back(bytes);
@@ -350,7 +355,7 @@ impl World {
                 {
                     return self.fail("P10", format!("a node announces itself as another: {presence:?}"));
                 }
-                self.ledger.announced(at, &presence, self.now);
+                self.announcement(at, &presence, true);
                 Input::Announced { presence, source: address_of(source), via: Via::Link }
             }
             Message::Goodbye => Input::GoodbyeHeard { node: from, instance },

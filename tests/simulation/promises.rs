@@ -47,7 +47,11 @@ impl World {
         }
         let mut minted = Vec::new();
         for version in versions.iter().filter(|version| added.contains(&version.dot)) {
-            minted.extend(self.version_seen(at, name, version));
+            let put = self.version_seen(at, name, version);
+            if put.is_some() && !matches!(cause, Cause::Asked(_)) {
+                self.mark(Mark::CommitWaited);
+            }
+            minted.extend(put);
         }
         self.settings_seen(at, name, versions, cause);
         for dot in removed {
@@ -180,7 +184,11 @@ impl World {
         if !self.ledger.damage.contains_key(&content) {
             return;
         }
-        let calm = self.ledger.dropping_at.get(&content).is_none_or(|at| self.now - at > 60_000);
+        let wrong = self.images().iter().any(|image| {
+            image.held.get(&content).is_some_and(|stored| stored.bytes != Bytes::Good)
+        });
+        let calm = !wrong
+            && self.ledger.dropping_at.get(&content).is_none_or(|at| self.now - at > 60_000);
         let machines = self.good_machines(&content, None);
         if calm && machines >= usize::from(self.ledger.floor(&content)) {
             self.ledger.damage.remove(&content);
@@ -234,6 +242,11 @@ impl World {
             Message::KeepAnswer { content, nonce, kept: true } => {
                 let promise = crate::ledger::Promise { at_ms: self.now, run: self.hosts[at].run };
                 self.ledger.promises.insert((at, *content, *nonce), promise);
+                let image = &self.hosts[at].disk.image;
+                if !image.names_content(content) || !image.held.contains_key(content) {
+                    let what = format!("h{at} promises to keep {}, and its disk has no entry or copy", short(content));
+                    self.fail("I12", what);
+                }
                 self.trace(|| format!("h{at} promises h{to} to keep {}", short(content)));
             }
             Message::KeepAnswer { kept: false, .. } => self.mark(Mark::PromiseRefused),
@@ -290,15 +303,6 @@ impl World {
     /// A copy is about to go from a disk: I12 and I13 for a drop, I15 for garbage.
     pub fn copy_goes(&mut self, at: usize, content: &ContentId, promised: bool) {
         self.trace(|| format!("h{at} removes {} ({})", short(content), if promised { "drop" } else { "garbage" }));
-        if !promised {
-            let host = &self.hosts[at];
-            if host.disk.image.names_content(content) {
-                let what = format!("h{at} throws {} away, which its durable catalog names", short(content));
-                return self.fail("I15", what);
-            }
-            return self.mark(Mark::GarbageGone);
-        }
-        self.mark(Mark::CopyDropped);
         let (now, host) = (self.now, &self.hosts[at]);
         let holds = |given: u64| now.saturating_sub(given) < KEEP_LEASE_MS;
         let given = self.ledger.promises.iter().find(|((giver, of, _), promise)| {
@@ -308,6 +312,14 @@ impl World {
             let what = format!("h{at} drops {} and has promised to keep it ({nonce})", short(content));
             return self.fail("I13", what);
         }
+        if !promised {
+            if host.disk.image.names_content(content) {
+                let what = format!("h{at} throws {} away, which its durable catalog names", short(content));
+                return self.fail("I15", what);
+            }
+            return self.mark(Mark::GarbageGone);
+        }
+        self.mark(Mark::CopyDropped);
         let heard = self.ledger.heard.get(&at);
         let (nonce, wanted) =
             heard.and_then(|heard| heard.nonces.get(content)).copied().unwrap_or((0, 1));

@@ -264,7 +264,10 @@ impl World {
             if there != said {
                 return Err(format!("P12: {} is said to be on {said:?} and is on {there:?}", row.name));
             }
-            if there.len() == usize::from(row.wanted) && row.state != FileState::Ok {
+            let versions = self.hosts[leader].disk.image.names.values().flatten();
+            let same = versions.filter(|version| version.body == row.body);
+            let wanted = same.map(|version| usize::from(version.wanted.count())).max().unwrap_or(0);
+            if there.len() == wanted && row.state != FileState::Ok {
                 return Err(format!("P12: {row:?} is whole and said to be {:?}", row.state));
             }
         }

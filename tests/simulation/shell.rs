@@ -53,6 +53,10 @@ impl World {
                 self.ledger.drop_ordered_by_engine(at, content, until.is_some(), self.now);
                 let wait = self.disk_ms(at);
                 self.after(wait, Event::Drop { at, run, content, until });
+                if self.options.has(Kind::Pause) && !self.quiet && one_in(&mut self.rng.faults, 12) {
+                    // A laptop is closed just then, for about as long as promises hold.
+                    self.pause(at, 40_000, 62_000);
+                }
             }
             Effect::Note(note) => self.noted(at, &note),
         }
