@@ -315,6 +315,9 @@ impl World {
             asked.broken |= now - since >= GONE_MS;
         }
         let broken = asked.broken || self.hosts[host].run != run;
+        if self.hosts[host].paused.is_some() {
+            asked.heard_at = Some(now);
+        }
         let unanswered = asked.heard_at.is_some_and(|at| now - at >= ANSWER_MS) && !asked.answered;
         if unanswered && !broken && self.quiet {
             let what = format!("h{host} has not answered for {} s: {:?}", ANSWER_MS / 1_000, asked.request);

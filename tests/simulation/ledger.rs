@@ -72,7 +72,8 @@ pub struct Announced {
     pub instance: InstanceId,
     pub storage: bool,
     generation: u64,
-    sequence: u64,
+    /// Of its datagrams and of what came over links.
+    sequences: [u64; 2],
     pub left: bool,
 }
 
@@ -86,7 +87,7 @@ pub struct Heard {
     /// Who announced itself: when, in which run, and whether it stores.
     pub announced: BTreeMap<NodeId, Announced>,
     /// Who reported everything it holds: in which run, for which term.
-    pub reported: BTreeMap<NodeId, (InstanceId, Term)>,
+    pub reported: BTreeSet<(NodeId, InstanceId, Term)>,
     /// Orders to drop that it got, and how many must promise.
     pub orders: BTreeMap<ContentId, u8>,
     /// What it asks promises for: the nonce, and how many it needs.
@@ -224,31 +225,46 @@ impl Ledger {
         self.heard.remove(&at);
     }
 
+    /// A run begins: what is said in it, this node says.
+    pub fn speaks(&mut self, instance: InstanceId, node: NodeId) {
+        self.speakers.insert(instance, node);
+    }
+
     pub fn speaker(&self, instance: InstanceId) -> Option<NodeId> {
         self.speakers.get(&instance).copied()
     }
 
     pub fn announced(&mut self, at: usize, presence: &Presence, proven: bool, meets: bool, now: u64) {
-        self.speakers.insert(presence.instance, presence.node);
         let Some(heard) = self.heard.get_mut(&at).filter(|_| meets) else {
             return;
         };
-        let said = Announced {
+        let way = usize::from(proven);
+        let mut said = Announced {
             at_ms: now,
             instance: presence.instance,
             storage: presence.storage,
             generation: presence.generation,
-            sequence: presence.sequence,
+            sequences: [0, 0],
             left: false,
         };
-        let known = heard.announced.entry(presence.node).or_insert(said);
-        let newer = match known.instance == presence.instance {
-            true => presence.sequence >= known.sequence,
-            false => proven || presence.generation > known.generation,
-        };
-        if newer && !(known.left && presence.sequence == known.sequence) {
-            *known = said;
+        if let Some(known) = heard.announced.get(&presence.node) {
+            let newer = if known.instance == presence.instance {
+                said.sequences = known.sequences;
+                if known.sequences.iter().any(|sequence| presence.sequence < *sequence) {
+                    said.storage = known.storage; // what it said later counts
+                }
+                presence.sequence > known.sequences[way]
+            } else {
+                let silent = now - known.at_ms >= thorp::limits::SUSPECT_AFTER_MS;
+                let lower = presence.generation < known.generation;
+                presence.generation > known.generation || (proven && (!lower || silent))
+            };
+            if !newer {
+                return;
+            }
         }
+        said.sequences[way] = presence.sequence;
+        heard.announced.insert(presence.node, said);
     }
 
     /// A node said that it leaves.
@@ -259,10 +275,6 @@ impl Ledger {
         {
             known.left = true;
         }
-    }
-
-    pub fn drop_ordered_by_engine(&mut self, _at: usize, content: ContentId, _promised: bool, now: u64) {
-        self.dropping_at.insert(content, now);
     }
 
     /// Whether a version of this put is listed where a good copy of its content is, in one of

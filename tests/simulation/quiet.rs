@@ -154,6 +154,10 @@ impl World {
                 .filter(|at| self.hosts[**at].disk.holds(content) || self.hosts[**at].disk.free() >= *size)
                 .map(|at| &self.hosts[*at].machine)
                 .collect();
+            let ops = self.ledger.ops_of_content.get(content).into_iter().flatten();
+            if machines.is_empty() && ops.into_iter().any(|op| self.ledger.op(*op).exempt) {
+                continue; // more damage than was promised to survive
+            }
             let right = possible.len().min(usize::from(*count));
             if machines.len() != right {
                 let content = crate::shell::short(content);

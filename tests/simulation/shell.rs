@@ -50,7 +50,10 @@ impl World {
                 self.after(wait, Event::Check { at, run, content, nonce, asker });
             }
             Effect::Drop { content, until } => {
-                self.ledger.drop_ordered_by_engine(at, content, until.is_some(), self.now);
+                if until.is_none() {
+                    self.garbage_ordered(at, &content);
+                }
+                self.ledger.dropping_at.insert(content, self.now);
                 let wait = self.disk_ms(at);
                 self.after(wait, Event::Drop { at, run, content, until });
                 if self.options.has(Kind::Pause) && !self.quiet && one_in(&mut self.rng.faults, 12) {
@@ -272,6 +275,7 @@ impl World {
         let size = disk.index.remove(&content).unwrap_or(0);
         disk.claims.insert(content);
         self.mark(Mark::DamageFound);
+        self.ledger.destroyed_at = Some(self.now);
         self.submit(at, Change::Remove { content, size, waits });
     }
 
@@ -365,6 +369,7 @@ impl World {
         let suspect = host.disk.suspect;
         if late || pinned || suspect || !host.disk.holds(&content) {
             let dropped = !late && !suspect && !host.disk.holds(&content);
+            self.trace(|| format!("h{at} does not drop {}: late {late}, pinned {pinned}", short(&content)));
             if late {
                 self.mark(Mark::DropTooLate);
             } else if pinned {

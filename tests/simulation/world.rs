@@ -439,6 +439,7 @@ impl World {
         host.engine = Some(Engine::new(local, config, restored));
         host.wake_at = u64::MAX;
         self.ledger.started(at, &host.disk.image);
+        self.ledger.speaks(instance, host.id);
         self.trace(|| format!("h{at} starts, run {run}, instance {instance:?}"));
         let usage = self.usage(at);
         self.step(at, usage);
