@@ -260,6 +260,7 @@ impl Engine {
             };
             self.send(*node, message);
         }
+        contents.iter().for_each(|content| self.keep_after_all(*content));
         let save = self.apply(delta);
         self.after_save(save, AfterSave::Committed { commit: id });
     }
@@ -267,10 +268,11 @@ impl Engine {
     /// The change is durable on this node.
     pub(super) fn committed_here(&mut self, commit: u64) {
         let me = self.config.node;
-        let held = &self.held;
+        let state = self.office.as_ref().and_then(|office| office.commits.get(&commit));
+        let contents = state.map(|state| state.contents.clone()).unwrap_or_default();
+        let here = contents.into_iter().filter(|content| self.stays_here(content)).collect();
         if let Some(state) = self.office.as_mut().and_then(|office| office.commits.get_mut(&commit)) {
             state.saved_here = true;
-            let here = state.contents.iter().copied().filter(|content| held.contains(content)).collect();
             state.stored.insert(me, here);
         }
         self.finish_commit_if_done(commit);
