@@ -49,7 +49,9 @@ pub struct Ask {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     Placing,
-    Sending { since: u64 },
+    Sending {
+        since: u64,
+    },
     Extending,
     Committing,
     /// Not a put.
@@ -101,7 +103,10 @@ impl World {
             let machine = self.rng.work.below(self.options.nodes as u64 + 1);
             let machine = MachineId::parse(&format!("m{machine}")).expect("valid");
             self.clients.push(Client { machine, running: None, token: 0 });
-            self.client_later(client, between(&mut self.rng.work.clone(), 500, 4_000));
+            // Open nodes that have files do not merge: they find each other first.
+            let earliest = if self.options.secured { 500 } else { 7_000 };
+            let wait = between(&mut self.rng.work, earliest, earliest + 3_500);
+            self.client_later(client, wait);
         }
     }
 
@@ -186,12 +191,14 @@ impl World {
     fn request(&self, running: &Running) -> Request {
         let Op { work, .. } = self.ledger.op(running.op);
         match (work, running.stage) {
-            (Work::Put { name, size, replicas, .. }, Stage::Placing | Stage::Sending { .. }) => Request::PutOpen {
-                names: vec![name.clone()],
-                bytes: *size,
-                replicas: *replicas,
-                exclude: running.excluded.iter().copied().collect(),
-            },
+            (Work::Put { name, size, replicas, .. }, Stage::Placing | Stage::Sending { .. }) => {
+                Request::PutOpen {
+                    names: vec![name.clone()],
+                    bytes: *size,
+                    replicas: *replicas,
+                    exclude: running.excluded.iter().copied().collect(),
+                }
+            }
             (Work::Put { content, size, replicas, .. }, Stage::Extending) => Request::Extend {
                 content: *content,
                 size: *size,
@@ -264,7 +271,20 @@ impl World {
                 request
             }
         };
-        self.asks.insert(ask, Ask { client, op, host, run, request, broken: false, answered: false, heard_at: None, silent_since: None });
+        self.asks.insert(
+            ask,
+            Ask {
+                client,
+                op,
+                host,
+                run,
+                request,
+                broken: false,
+                answered: false,
+                heard_at: None,
+                silent_since: None,
+            },
+        );
         let delay = 2 * self.network.delay(&mut self.rng.network);
         self.after(delay, Event::Asked { ask });
         ask
@@ -354,7 +374,8 @@ impl World {
         };
         let (client, host) = (asked.client, asked.host);
         asked.broken |= !self.network.connects(endpoint(client), host);
-        let waited_for = self.clients[client].running.as_ref().is_some_and(|running| running.ask == Some(ask));
+        let waited_for =
+            self.clients[client].running.as_ref().is_some_and(|running| running.ask == Some(ask));
         if !waited_for || asked.broken {
             return;
         }
@@ -503,7 +524,8 @@ impl World {
         let Some(running) = &mut self.clients[client].running else {
             return;
         };
-        let failed = ids.iter().filter(|(at, node)| running.chain.contains(at) && !running.stored.contains(node));
+        let failed =
+            ids.iter().filter(|(at, node)| running.chain.contains(at) && !running.stored.contains(node));
         running.excluded.extend(failed.map(|(_, node)| *node));
         if running.stored.is_empty() {
             running.places += 1;

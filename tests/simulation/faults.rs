@@ -115,11 +115,14 @@ impl World {
             return;
         };
         let presence = engine.presence().clone();
-        self.broadcast(at, &Datagram::Goodbye {
-            node: presence.node,
-            instance: presence.instance,
-            sequence: presence.sequence + 1,
-        });
+        self.broadcast(
+            at,
+            &Datagram::Goodbye {
+                node: presence.node,
+                instance: presence.instance,
+                sequence: presence.sequence + 1,
+            },
+        );
         self.hosts[at].said_goodbye = true;
         // What queued up is written before the process ends.
         while self.hosts[at].disk.begin_group() || !self.hosts[at].disk.group.is_empty() {
@@ -148,7 +151,8 @@ impl World {
                     1 => *from == lonely || *to == lonely,
                     _ => i < j && one_in(rng, 3),
                 };
-                let this_way = !one_way || (if mode == 2 { one_in(rng, 2) } else { side[i] || *from == lonely });
+                let this_way =
+                    !one_way || (if mode == 2 { one_in(rng, 2) } else { side[i] || *from == lonely });
                 if apart && this_way {
                     cut.insert((*from, *to));
                     if !one_way {
@@ -176,11 +180,11 @@ impl World {
         let mut images: Vec<&Image> = others.map(|(_, host)| &host.disk.image).collect();
         images.extend(after);
         let before = &self.hosts[at].disk.image;
-        let lost = before.held.keys().filter(|content| after.is_none_or(|after| !after.held.contains_key(content)));
+        let lost =
+            before.held.keys().filter(|content| after.is_none_or(|after| !after.held.contains_key(content)));
         lost.into_iter().all(|content| self.may_lose(at, content))
-            && (0..self.ledger.ops.len() as u64).all(|op| {
-                !self.ledger.is_protected(&self.images(), op) || self.ledger.survives(&images, op)
-            })
+            && (0..self.ledger.ops.len() as u64)
+                .all(|op| !self.ledger.is_protected(&self.images(), op) || self.ledger.survives(&images, op))
             && self.ledger.removed.iter().all(|(name, dot)| {
                 images.iter().any(|image| image.knows(name, *dot) && !image.lists(name, *dot))
             })
@@ -211,10 +215,14 @@ impl World {
 
     fn die(&mut self, at: usize) -> bool {
         let living = self.living();
-        let storing = living.iter().filter(|other| {
-            **other != at && matches!(self.hosts[**other].pin, Pin::Auto | Pin::Storage)
-        });
-        if self.hosts[at].dead || self.hosts[at].said_goodbye || storing.count() < 1 || !self.may_destroy(at, None) {
+        let storing = living
+            .iter()
+            .filter(|other| **other != at && matches!(self.hosts[**other].pin, Pin::Auto | Pin::Storage));
+        if self.hosts[at].dead
+            || self.hosts[at].said_goodbye
+            || storing.count() < 1
+            || !self.may_destroy(at, None)
+        {
             return false;
         }
         let held = self.hosts[at].disk.image.held.keys().copied().collect();
@@ -328,9 +336,11 @@ impl World {
         let Some((content, _)) = row.body.content() else {
             return;
         };
-        let put = self.ledger.ops.iter().any(|op| {
-            matches!(&op.work, Work::Put { content: known, .. } if *known == content)
-        });
+        let put = self
+            .ledger
+            .ops
+            .iter()
+            .any(|op| matches!(&op.work, Work::Put { content: known, .. } if *known == content));
         if !put {
             return self.fail("I7", format!("{} stands for bytes that nobody put", row.name));
         }

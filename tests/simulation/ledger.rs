@@ -312,7 +312,10 @@ impl Ledger {
         };
         let durable = images.iter().any(|image| info.dots.iter().any(|dot| image.lists(name, *dot)));
         let replaces = self.ops_of_name.get(name).into_iter().flatten();
-        durable && replaces.into_iter().any(|old| self.op(*old).acknowledged && self.op(*old).replaced_by.contains(&op))
+        durable
+            && replaces
+                .into_iter()
+                .any(|old| self.op(*old).acknowledged && self.op(*old).replaced_by.contains(&op))
     }
 }
 

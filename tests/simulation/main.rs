@@ -36,6 +36,7 @@ mod network;
 mod options;
 mod promises;
 mod quiet;
+mod scale;
 mod search;
 mod shell;
 mod world;

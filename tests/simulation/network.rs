@@ -351,7 +351,9 @@ impl World {
         let (from, instance) = from;
         let input = match message {
             Message::Announce(presence) => {
-                if presence.node != from || presence.instance != instance || check_presence(&presence).is_err()
+                if presence.node != from
+                    || presence.instance != instance
+                    || check_presence(&presence).is_err()
                 {
                     return self.fail("P10", format!("a node announces itself as another: {presence:?}"));
                 }

@@ -171,7 +171,7 @@ impl Options {
         let secured = !one_in(&mut rng, 7);
         if !secured {
             // Two open clusters that both have files stay apart: no fault may make two of one.
-            for kind in [Kind::Partition, Kind::OneWay, Kind::Wipe, Kind::Rollback, Kind::Join] {
+            for kind in [Kind::Partition, Kind::OneWay, Kind::Loss, Kind::Wipe, Kind::Rollback, Kind::Join] {
                 faults.remove(&kind);
             }
         }

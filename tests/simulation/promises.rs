@@ -74,14 +74,20 @@ impl World {
                     self.fail("I9", format!("h{at} knows {:?}, which nobody minted", version.dot));
                 }
                 self.ledger.dots.insert(version.dot, (name.clone(), op));
-                self.ledger.op_mut(op).dots.push(version.dot);
+                let content = version.body.content().map(|(content, _)| content);
+                let damaged = content.is_some_and(|content| self.ledger.damage.contains_key(&content));
+                let info = self.ledger.op_mut(op);
+                info.dots.push(version.dot);
+                // Made of copies that may be bad: nothing is promised unless it is acknowledged.
+                info.exempt |= damaged && !info.acknowledged;
                 Some(op)
             }
         }
     }
 
     fn settings_seen(&mut self, _at: usize, name: &FileName, versions: &[Version], cause: Cause) {
-        for (dot, _) in versions.iter().flat_map(|version| version.wanted.later.iter().flat_map(|l| l.iter())) {
+        for (dot, _) in versions.iter().flat_map(|version| version.wanted.later.iter().flat_map(|l| l.iter()))
+        {
             let new = self.ledger.settings.insert(*dot);
             if let (true, Cause::Asked(ask)) = (new, cause)
                 && let Some(change) = self.ledger.changes.get_mut(&ask)
@@ -102,9 +108,10 @@ impl World {
             return;
         }
         let removes = match cause {
-            Cause::Asked(ask) => self.asks.get(&ask).is_some_and(|ask| {
-                matches!(ask.request, Request::Remove { .. } | Request::Commit { .. })
-            }),
+            Cause::Asked(ask) => self
+                .asks
+                .get(&ask)
+                .is_some_and(|ask| matches!(ask.request, Request::Remove { .. } | Request::Commit { .. })),
             Cause::Merge | Cause::Other => false,
         };
         if minted.is_empty() && !removes {
@@ -184,11 +191,11 @@ impl World {
         if !self.ledger.damage.contains_key(&content) {
             return;
         }
-        let wrong = self.images().iter().any(|image| {
-            image.held.get(&content).is_some_and(|stored| stored.bytes != Bytes::Good)
-        });
-        let calm = !wrong
-            && self.ledger.dropping_at.get(&content).is_none_or(|at| self.now - at > 60_000);
+        let wrong = self
+            .images()
+            .iter()
+            .any(|image| image.held.get(&content).is_some_and(|stored| stored.bytes != Bytes::Good));
+        let calm = !wrong && self.ledger.dropping_at.get(&content).is_none_or(|at| self.now - at > 60_000);
         let machines = self.good_machines(&content, None);
         if calm && machines >= usize::from(self.ledger.floor(&content)) {
             self.ledger.damage.remove(&content);
@@ -248,7 +255,10 @@ impl World {
                 self.ledger.promises.insert((at, *content, *nonce), promise);
                 let image = &self.hosts[at].disk.image;
                 if !image.names_content(content) || !image.held.contains_key(content) {
-                    let what = format!("h{at} promises to keep {}, and its disk has no entry or copy", short(content));
+                    let what = format!(
+                        "h{at} promises to keep {}, and its disk has no entry or copy",
+                        short(content)
+                    );
                     self.fail("I12", what);
                 }
                 self.trace(|| format!("h{at} promises h{to} to keep {}", short(content)));
@@ -316,7 +326,9 @@ impl World {
 
     /// A copy is about to go from a disk: I12 and I13.
     pub fn copy_goes(&mut self, at: usize, content: &ContentId, promised: bool) {
-        self.trace(|| format!("h{at} removes {} ({})", short(content), if promised { "drop" } else { "garbage" }));
+        self.trace(|| {
+            format!("h{at} removes {} ({})", short(content), if promised { "drop" } else { "garbage" })
+        });
         let (now, host) = (self.now, &self.hosts[at]);
         // Clocks may drift: nobody counts on the last tenth of a promise.
         let holds = |given: u64| now.saturating_sub(given) < KEEP_LEASE_MS * 9 / 10;
@@ -332,8 +344,7 @@ impl World {
         }
         self.mark(Mark::CopyDropped);
         let heard = self.ledger.heard.get(&at);
-        let (nonce, wanted) =
-            heard.and_then(|heard| heard.nonces.get(content)).copied().unwrap_or((0, 1));
+        let (nonce, wanted) = heard.and_then(|heard| heard.nonces.get(content)).copied().unwrap_or((0, 1));
         let givers: BTreeSet<usize> = self
             .ledger
             .promises
@@ -413,7 +424,8 @@ impl World {
             return self.fail("P1", format!("put {op} of {name} is acknowledged with no copy"));
         }
         self.outcome.puts_acknowledged += 1;
-        self.ledger.op_mut(op).acknowledged = true;
+        let info = self.ledger.op_mut(op);
+        (info.acknowledged, info.exempt) = (true, false);
         let good = |node: &NodeId| self.hosts[self.by_id[node]].disk.bytes(content) == Some(Bytes::Good);
         if hit && !holders.iter().any(good) {
             // All copies that it counts were damaged before: nobody could know.
@@ -462,7 +474,8 @@ impl World {
     /// Whether a setting is on a disk.
     pub fn set_on(&self, image: &Image, name: &FileName, dot: Dot) -> bool {
         let versions = image.names.get(name).into_iter().flatten();
-        let mut settings = versions.flat_map(|version| version.wanted.later.iter().flat_map(|later| later.iter()));
+        let mut settings =
+            versions.flat_map(|version| version.wanted.later.iter().flat_map(|later| later.iter()));
         settings.any(|(known, _)| *known == dot)
     }
 }

@@ -109,7 +109,11 @@ impl World {
         for at in &keepers[1..] {
             let other = &self.hosts[*at].disk.image;
             if one.names != other.names {
-                return Err(format!("h{first} lists {:?}, h{at} {:?}", names(&one.names), names(&other.names)));
+                return Err(format!(
+                    "h{first} lists {:?}, h{at} {:?}",
+                    names(&one.names),
+                    names(&other.names)
+                ));
             }
             if digest != other.catalog()?.digest() {
                 return Err(format!("the contexts of h{first} and h{at} differ"));
@@ -162,7 +166,10 @@ impl World {
             if machines.len() != right {
                 let content = crate::shell::short(content);
                 let at: Vec<usize> = self.holders(|id| crate::shell::short(id) == content);
-                return Err(format!("{content} is on {at:?}, on {} machines and not {right}", machines.len()));
+                return Err(format!(
+                    "{content} is on {at:?}, on {} machines and not {right}",
+                    machines.len()
+                ));
             }
         }
         Ok(())
@@ -182,7 +189,8 @@ impl World {
             let what = self.describe_loss(op);
             return self.fail("I3", format!("at the end: {what}"));
         }
-        let back = self.ledger.removed.iter().find(|(name, dot)| images.iter().any(|image| image.lists(name, *dot)));
+        let back =
+            self.ledger.removed.iter().find(|(name, dot)| images.iter().any(|image| image.lists(name, *dot)));
         if let Some((name, dot)) = back {
             let what = format!("{dot:?} of {name}, whose removal was acknowledged, is back");
             return self.fail("P8", what);

@@ -109,7 +109,8 @@ impl World {
         let usage = self.usage(at);
         self.step(at, usage);
         // Peers that were named or remembered, and are not heard, are dialled.
-        let known: Vec<NodeRoute> = self.hosts[at].engine.as_ref().map(|engine| engine.routes()).unwrap_or_default();
+        let known: Vec<NodeRoute> =
+            self.hosts[at].engine.as_ref().map(|engine| engine.routes()).unwrap_or_default();
         let remembered = self.hosts[at].disk.image.met || !self.network.broadcast;
         if remembered {
             for to in 0..self.hosts.len() {
@@ -137,7 +138,11 @@ impl World {
     pub fn disk_ms(&mut self, at: usize) -> u64 {
         let slow = self.hosts[at].slow_until > self.now;
         let rng = &mut self.rng.disk;
-        if slow { between(rng, 100, 2_500) } else { rng.below(if self.options.has(Kind::SlowDisk) { 40 } else { 4 }) }
+        if slow {
+            between(rng, 100, 2_500)
+        } else {
+            rng.below(if self.options.has(Kind::SlowDisk) { 40 } else { 4 })
+        }
     }
 
     /// Queues a write; a suspect store refuses it.
@@ -166,7 +171,8 @@ impl World {
         if host.disk.fails {
             host.disk.suspect = true;
             host.disk.limbo = std::mem::take(&mut host.disk.group);
-            let failed: Vec<Change> = host.disk.limbo.iter().cloned().chain(host.disk.queue.drain(..)).collect();
+            let failed: Vec<Change> =
+                host.disk.limbo.iter().cloned().chain(host.disk.queue.drain(..)).collect();
             self.trace(|| format!("h{at}: a commit fails"));
             for change in failed {
                 self.write_failed(at, change);
@@ -325,7 +331,8 @@ impl World {
         if self.hosts[at].run != run || self.hosts[at].engine.is_none() {
             return;
         }
-        let there = source.filter(|source| self.hosts[*source].is_running() && self.network.connects(at, *source));
+        let there =
+            source.filter(|source| self.hosts[*source].is_running() && self.network.connects(at, *source));
         match there.and_then(|source| Some((source, self.hosts[source].disk.bytes(&content)?))) {
             Some((_, Bytes::Good)) => {
                 if !self.store_bytes(at, content, size, StoredFor::Pull) {
@@ -430,7 +437,9 @@ impl World {
             return; // the command has gone
         };
         asked.answered = true;
-        if !self.network.connects(at, crate::clients::endpoint(asked.client)) && one_in(&mut self.rng.network, 2) {
+        if !self.network.connects(at, crate::clients::endpoint(asked.client))
+            && one_in(&mut self.rng.network, 2)
+        {
             asked.broken = true;
             return;
         }

@@ -86,43 +86,127 @@ impl Host {
 #[derive(Clone, Debug)]
 pub enum Event {
     /// The engine asked to be called.
-    Wake { at: usize, run: u64 },
+    Wake {
+        at: usize,
+        run: u64,
+    },
     /// A part of the node reports.
-    Input { at: usize, run: u64, input: Box<Input> },
-    Datagram { at: usize, source: usize, bytes: Rc<[u8]> },
+    Input {
+        at: usize,
+        run: u64,
+        input: Box<Input>,
+    },
+    Datagram {
+        at: usize,
+        source: usize,
+        bytes: Rc<[u8]>,
+    },
     /// The next message of a link arrives.
-    Link { from: usize, to: usize, epoch: u64 },
+    Link {
+        from: usize,
+        to: usize,
+        epoch: u64,
+    },
     /// Somebody dials to announce itself.
-    Contact { at: usize, source: usize, instance: InstanceId, bytes: Rc<[u8]> },
+    Contact {
+        at: usize,
+        source: usize,
+        instance: InstanceId,
+        bytes: Rc<[u8]>,
+    },
     /// A group of writes is durable.
-    Group { at: usize, run: u64, group: u64 },
-    Housekeep { at: usize, run: u64 },
+    Group {
+        at: usize,
+        run: u64,
+        group: u64,
+    },
+    Housekeep {
+        at: usize,
+        run: u64,
+    },
     /// A pull has a source's bytes, or tries the next.
-    Pull { at: usize, run: u64, content: ContentId, size: u64, from: Vec<NodeRoute>, source: Option<usize> },
+    Pull {
+        at: usize,
+        run: u64,
+        content: ContentId,
+        size: u64,
+        from: Vec<NodeRoute>,
+        source: Option<usize>,
+    },
     /// A content's file is written and synced.
-    Written { at: usize, run: u64, change: Change },
-    Check { at: usize, run: u64, content: ContentId, nonce: u64, asker: NodeId },
-    Drop { at: usize, run: u64, content: ContentId, until: Option<Moment> },
+    Written {
+        at: usize,
+        run: u64,
+        change: Change,
+    },
+    Check {
+        at: usize,
+        run: u64,
+        content: ContentId,
+        nonce: u64,
+        asker: NodeId,
+    },
+    Drop {
+        at: usize,
+        run: u64,
+        content: ContentId,
+        until: Option<Moment>,
+    },
     /// A put's bytes are at a holder.
-    Chain { at: usize, run: u64, put: Put, content: ContentId, size: u64, rest: Vec<usize>, by: usize },
+    Chain {
+        at: usize,
+        run: u64,
+        put: Put,
+        content: ContentId,
+        size: u64,
+        rest: Vec<usize>,
+        by: usize,
+    },
     /// A holder's word comes to the client.
-    Stored { put: Put, at: usize },
+    Stored {
+        put: Put,
+        at: usize,
+    },
     /// A put's chain is closed.
-    Unpin { at: usize, put: Put },
+    Unpin {
+        at: usize,
+        put: Put,
+    },
     /// A client does its next step.
-    Client { client: usize, token: u64 },
-    Asked { ask: AskId },
-    Replied { ask: AskId, bytes: Rc<[u8]> },
+    Client {
+        client: usize,
+        token: u64,
+    },
+    Asked {
+        ask: AskId,
+    },
+    Replied {
+        ask: AskId,
+        bytes: Rc<[u8]>,
+    },
     /// Something breaks.
     Fault,
-    Resume { at: usize, pause: u64 },
-    Start { at: usize },
+    Resume {
+        at: usize,
+        pause: u64,
+    },
+    Start {
+        at: usize,
+    },
     /// Somebody notices that a disk refuses, and starts the node again.
-    Restart { at: usize },
+    Restart {
+        at: usize,
+    },
     /// A network that was cut is whole again.
-    Heal { cut: u64 },
-    FullNoMore { at: usize },
-    Join { at: usize },
+    Heal {
+        cut: u64,
+    },
+    FullNoMore {
+        at: usize,
+    },
+    Join {
+        at: usize,
+    },
 }
 
 struct Scheduled {
@@ -413,7 +497,9 @@ impl World {
         let image = &host.disk.image;
         let catalog = match image.catalog() {
             Ok(catalog) => catalog,
-            Err(error) => return self.fail("I27", format!("the catalog of host {at} cannot be read: {error}")),
+            Err(error) => {
+                return self.fail("I27", format!("the catalog of host {at} cannot be read: {error}"));
+            }
         };
         let config = Config {
             node: host.id,
