@@ -101,6 +101,12 @@ impl Failure {
             .hint("start a node with `thorp up`, or name one that broadcasts do not reach with `--peer HOST`")
     }
 
+    /// With another hint, if this is its exit code.
+    #[must_use]
+    pub fn hint_if(self, code: ExitCode, hint: &str) -> Failure {
+        if self.code == code { self.hint(hint) } else { self }
+    }
+
     /// Exit code 4.
     pub fn not_found(message: impl Into<String>) -> Failure {
         Failure::new(ExitCode::NotFound, message)

@@ -62,6 +62,8 @@ pub struct Member {
     datagram_sequence: u64,
     link_sequence: u64,
     goodbye_at: Option<Moment>,
+    /// Another run that has proved itself while this one was silent.
+    proven: Option<InstanceId>,
 }
 
 impl Member {
@@ -151,6 +153,7 @@ impl Membership {
                 datagram_sequence: 0,
                 link_sequence: 0,
                 goodbye_at: None,
+                proven: None,
             };
             member.heard(now, via);
             member.note_address(now, source);
@@ -159,18 +162,20 @@ impl Membership {
         };
         // A lower run is a replay; unless the node proves itself and the known run is silent: then
         // its folder was restored from a backup.
-        let restored = via == Via::Link && now.since(member.heard_at()) >= SUSPECT_AFTER_MS;
+        let proven = via == Via::Link || member.proven == Some(presence.instance);
+        let restored = proven && now.since(member.heard_at()) >= SUSPECT_AFTER_MS;
         if presence.generation < member.presence.generation && !restored {
             return Heard::Stale;
         }
         if presence.instance != member.presence.instance {
-            if presence.generation == member.presence.generation && via == Via::Datagram {
+            if presence.generation == member.presence.generation && !proven {
                 return Heard::Stale; // another run with the same number: only a proven one is believed
             }
             member.presence = presence;
             member.addresses.clear();
             (member.datagram_sequence, member.link_sequence) = (0, 0);
             (member.datagram_at, member.link_at, member.goodbye_at) = (None, None, None);
+            member.proven = None;
             member.heard(now, via);
             member.note_address(now, source);
             return Heard::Restarted;
@@ -213,6 +218,17 @@ impl Membership {
                 true
             }
             _ => false,
+        }
+    }
+
+    /// A node speaks in another run than the known one, over TLS. If the known one is silent, the
+    /// beacons of this one will be believed, whatever its number: a restored folder counts anew.
+    pub fn spoke(&mut self, now: Moment, node: NodeId, instance: InstanceId) {
+        if let Some(member) = self.members.get_mut(&node)
+            && member.presence.instance != instance
+            && now.since(member.heard_at()) >= SUSPECT_AFTER_MS
+        {
+            member.proven = Some(instance);
         }
     }
 
@@ -315,6 +331,25 @@ pub(crate) mod tests {
         assert_eq!(member.freshness(Moment(17_500), 60_000), Freshness::Late);
         assert_eq!(member.freshness(Moment(62_500), 60_000), Freshness::Gone);
         assert_eq!(member.freshness(Moment(8_000), 5_000), Freshness::Gone);
+    }
+
+    /// A node restored from a backup spoke over a link that had been opened too early to be
+    /// believed; all that it said later on that link was ignored, for ever.
+    #[test]
+    fn a_run_that_speaks_over_a_link_is_believed_once_the_known_one_is_silent() {
+        let restored = |sequence| Presence { instance: InstanceId(99), generation: 0, ..beacon(1, sequence) };
+        for speaks in [false, true] {
+            let mut members = Membership::default();
+            members.announced(Moment(0), beacon(1, 5), SOURCE, Via::Datagram);
+            assert_eq!(members.announced(Moment(2_000), restored(1), SOURCE, Via::Link), Heard::Stale);
+            members.spoke(Moment(2_000), NodeId([1; 16]), InstanceId(99));
+            assert_eq!(members.announced(Moment(4_000), restored(2), SOURCE, Via::Datagram), Heard::Stale);
+            if speaks {
+                members.spoke(Moment(4_000), NodeId([1; 16]), InstanceId(99));
+            }
+            let heard = members.announced(Moment(5_000), restored(3), SOURCE, Via::Datagram);
+            assert_eq!(heard, if speaks { Heard::Restarted } else { Heard::Stale });
+        }
     }
 
     #[test]

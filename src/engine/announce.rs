@@ -364,7 +364,9 @@ impl Engine {
                 let fresh = self.freshness_of(**node);
                 let unheard =
                     member.datagram_at().is_none_or(|at| self.now.since(at) > SUSPECT_AFTER_MS - 500);
-                fresh < Freshness::Away && (self.leads() || self.me.proxy == Some(**node) || unheard)
+                // One that leads and is not followed may not hear us, and so not know of our term.
+                let leads = election::leads(&member.presence);
+                fresh < Freshness::Away && (self.leads() || leads || unheard)
             })
             .map(|(node, _)| *node)
             .collect();

@@ -47,6 +47,8 @@ pub(super) enum AfterSave {
     TellStored { to: NodeId, ack: u64, contents: Vec<ContentId> },
     /// A request of a command has its change durable on this node.
     Committed { commit: u64 },
+    /// Promise to keep a copy that was found good.
+    Keep { asker: NodeId, content: ContentId, nonce: u64 },
 }
 
 #[derive(Debug)]
@@ -124,7 +126,12 @@ impl Exchange {
 
     /// Whether all that is in memory is on disk.
     pub(super) fn is_saved(&self) -> bool {
-        self.under_way.is_empty()
+        self.under_way.is_empty() && !self.broken
+    }
+
+    /// The last save under way: with it, all that is in memory now is on disk.
+    pub(super) fn last_save(&self) -> Option<u64> {
+        self.under_way.last().copied()
     }
 
     pub(super) fn is_broken(&self) -> bool {
@@ -158,7 +165,7 @@ impl Engine {
     fn save(&mut self, merged: Merged) -> Option<u64> {
         self.catalog_changed(&merged);
         if merged.writes.is_empty() {
-            return self.exchange.under_way.last().copied();
+            return self.exchange.last_save();
         }
         Some(self.save_writes(merged.writes))
     }
@@ -211,11 +218,11 @@ impl Engine {
         }
         match then {
             AfterSave::TellStored { to, ack, contents } => {
-                let stays = |content: &ContentId| self.held.contains(content) && !self.is_dropping(content);
-                let held = contents.into_iter().filter(stays).collect();
+                let held = contents.into_iter().filter(|content| self.stays_here(content)).collect();
                 self.send(to, Message::DeltaStored { ack, held });
             }
             AfterSave::Committed { commit } => self.committed_here(commit),
+            AfterSave::Keep { asker, content, nonce } => self.promise(asker, content, nonce),
         }
     }
 

@@ -8,6 +8,7 @@
 
 use super::Engine;
 use super::event::Effect;
+use super::exchange::AfterSave;
 use crate::clock::{Moment, Rng};
 use crate::limits::{
     CHECKS_MAX, KEEP_ASK_MS, KEEP_LEASE_MS, KEEP_TRUST_MS, ORPHAN_GRACE_MS, PROMISES_MAX, PULLS_ORDERED_MAX,
@@ -46,6 +47,8 @@ pub(super) struct Keeper {
     /// Contents that no entry names, and since when.
     orphans: BTreeMap<ContentId, Orphan>,
     orphans_at: Moment,
+    /// Orphans that the shell is throwing away: they are no copies any more.
+    pub(super) garbage: BTreeSet<ContentId>,
     nonces: Rng,
     /// What is held, or no longer held, and the proxy has not been told.
     changes: BTreeMap<ContentId, bool>,
@@ -95,6 +98,7 @@ impl Keeper {
             promised: BTreeMap::new(),
             orphans: orphans.map(|content| (*content, Orphan { since: now, removed: false })).collect(),
             orphans_at: now,
+            garbage: BTreeSet::new(),
             nonces: Rng::seeded(catalog.digest() ^ now.0),
             changes: BTreeMap::new(),
             flushed: Moment::default(),
@@ -212,7 +216,7 @@ impl Engine {
         if !self.obeys(from, term) {
             return;
         }
-        let state = if self.held.contains(&content) && !self.is_dropping(&content) {
+        let state = if self.stays_here(&content) {
             PullState::Done
         } else if !self.me.storage || self.is_dropping(&content) || self.pulls_enough(&content) {
             PullState::Failed
@@ -252,10 +256,15 @@ impl Engine {
     }
 
     pub(super) fn is_dropping(&self, content: &ContentId) -> bool {
-        self.keeper.drops.contains_key(content) || self.trashing.discarding.contains(content)
+        self.keeper.drops.contains_key(content) || self.keeper.garbage.contains(content)
     }
 
-    fn is_promised(&self, content: &ContentId) -> bool {
+    /// Whether a copy is here and nothing takes it away now.
+    pub(super) fn stays_here(&self, content: &ContentId) -> bool {
+        self.held.contains(content) && !self.is_dropping(content)
+    }
+
+    pub(super) fn is_promised(&self, content: &ContentId) -> bool {
         let mut promises = self.keeper.promised.range((*content, 0)..=(*content, u64::MAX));
         promises.any(|(_, until)| self.now < *until)
     }
@@ -325,14 +334,15 @@ impl Engine {
         }
     }
 
+    /// Whether this node could promise to keep its copy.
+    fn may_keep(&self, content: &ContentId) -> bool {
+        self.stays_here(content) && self.catalog.content(content).is_some() && !self.exchange.is_broken()
+    }
+
     /// A promise is given only after the copy and its entry were checked.
     pub(super) fn keep_asked(&mut self, from: NodeId, content: ContentId, nonce: u64) {
         let room = self.keeper.promised.len() < PROMISES_MAX && self.keeper.checking < CHECKS_MAX;
-        let may = room
-            && self.held.contains(&content)
-            && !self.is_dropping(&content)
-            && self.catalog.content(&content).is_some();
-        if may {
+        if room && self.may_keep(&content) {
             self.keeper.checking += 1;
             self.effects.push_back(Effect::Check { content, nonce, asker: from });
         } else {
@@ -342,10 +352,18 @@ impl Engine {
 
     pub(super) fn checked(&mut self, content: ContentId, nonce: u64, asker: NodeId, good: bool) {
         self.keeper.checking = self.keeper.checking.saturating_sub(1);
-        let kept = good
-            && self.held.contains(&content)
-            && !self.is_dropping(&content)
-            && self.catalog.content(&content).is_some();
+        if good && self.may_keep(&content) {
+            // The entry may be in memory only: with it lost, the copy would be nobody's.
+            let save = self.exchange.last_save();
+            self.after_save(save, AfterSave::Keep { asker, content, nonce });
+        } else {
+            self.send(asker, Message::KeepAnswer { content, nonce, kept: false });
+        }
+    }
+
+    /// The copy is good and all that is in memory is on disk.
+    pub(super) fn promise(&mut self, asker: NodeId, content: ContentId, nonce: u64) {
+        let kept = self.may_keep(&content);
         if kept {
             let until = self.now.plus(KEEP_LEASE_MS);
             self.keeper.promised.insert((content, nonce), until);
@@ -404,11 +422,11 @@ impl Engine {
     }
 
     pub(super) fn drop_ended(&mut self, content: ContentId, dropped: bool) {
-        self.trashing.discarding.remove(&content);
+        self.keeper.garbage.remove(&content);
         if dropped {
             self.content_gone(content);
             self.end_drop(content);
-        } else if self.is_dropping(&content) {
+        } else if self.keeper.drops.contains_key(&content) {
             self.call_off_drop(content);
         }
     }
@@ -465,7 +483,10 @@ impl Engine {
                 let grace = if orphan.removed { REMOVED_GRACE_MS } else { ORPHAN_GRACE_MS };
                 now.since(orphan.since) >= grace
             });
-            let old: Vec<ContentId> = old.map(|(content, _)| *content).take(GARBAGE_STEP_MAX).collect();
+            // What was promised is kept, even if only another knows what it is for.
+            let free = |content: &ContentId| !self.is_promised(content) && !self.is_dropping(content);
+            let old = old.map(|(content, _)| *content).filter(free);
+            let old: Vec<ContentId> = old.take(GARBAGE_STEP_MAX).collect();
             for content in old {
                 self.discard(content);
             }

@@ -301,6 +301,7 @@ impl Engine {
         let known = from == self.config.node
             || self.members.get(from).is_some_and(|member| member.presence.instance == instance);
         if !known {
+            self.members.spoke(self.now, from, instance);
             return;
         }
         match message {

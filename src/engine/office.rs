@@ -48,6 +48,9 @@ pub(super) struct Office {
     pub(super) fresh: Fresh,
     /// An entry names a content that nobody is known to hold: it may be among those only counted.
     pub(super) unheard: bool,
+    /// Contents of which somebody asked for more copies, as many as are noted, and until when they do
+    /// not wait for machines that are off.
+    pub(super) wished: ContentMap<Moment>,
     /// Up to where contents were looked at for balance.
     pub(super) balanced: Option<ContentId>,
     /// Nodes that failed a pull, and until when others are preferred.
@@ -109,6 +112,7 @@ impl Office {
             fresh: Fresh::default(),
             unheard: false,
             short: ContentMap::default(),
+            wished: ContentMap::default(),
             balanced: None,
             avoided: BTreeMap::new(),
             commits: BTreeMap::new(),
@@ -315,6 +319,7 @@ impl Engine {
         if let Some(office) = &mut self.office {
             office.avoided.retain(|_, until| now < *until);
             office.fresh.tick(now);
+            office.wished.retain(|_, until| now < *until);
             let catalog = &self.catalog;
             office.inventories.settle(|content| catalog.names_content(content));
             let silent = office.pulls.iter().filter(|(_, job)| now.since(job.heard) >= PULL_SILENCE_MS);

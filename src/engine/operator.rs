@@ -50,8 +50,8 @@ impl Engine {
         self.answer(ask, Reply::Drain(DrainState { node, name, draining, needed, stuck }));
     }
 
-    /// How many contents would have fewer copies than there could be without `node`, and of how
-    /// many of them there is nowhere to put another.
+    /// How many contents would have fewer copies than are wanted without `node`, and of how many of
+    /// them there is nowhere to put another.
     fn needed_at(&self, node: NodeId) -> (u64, u64) {
         let Some(office) = &self.office else {
             return (0, 0);
@@ -60,11 +60,6 @@ impl Engine {
         let Some(machine) = self.presence_of(node).map(|presence| presence.machine.clone()) else {
             return (0, 0);
         };
-        let others: BTreeSet<&MachineId> = self
-            .up_nodes()
-            .filter(|other| other.storage && !other.draining && other.machine != machine)
-            .map(|other| &other.machine)
-            .collect();
         let candidates = self.candidates(&[]);
         let (mut needed, mut stuck) = (0, 0);
         for (content, refs) in self.catalog.contents() {
@@ -79,7 +74,7 @@ impl Engine {
                 .map(|holder| &holder.machine)
                 .filter(|other| **other != machine)
                 .collect();
-            if elsewhere.len() < usize::from(refs.wanted()).min(others.len().max(1)) {
+            if elsewhere.len() < usize::from(refs.wanted()) {
                 needed += 1;
                 let (size, wanted) = (refs.size, refs.wanted());
                 let pulling = self.pulling(&content);

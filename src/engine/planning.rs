@@ -12,11 +12,13 @@ use crate::replication::Candidate;
 use crate::replication::planner::{self, Decision, Holder, HolderState, PlanInput};
 use crate::types::{ContentId, DiskState, MachineId, NodeId, Pin};
 use crate::wire::message::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Contents glanced at in one step of a sweep: some milliseconds.
 const SWEEP_STEP_MAX: usize = 8_192;
 
+/// Wait before a content is looked at again of which silent machines may have copies, in milliseconds.
+const UNHEARD_HOLDER_MS: u64 = 2_000;
 /// Contents looked at in one step for whether a copy should move to an emptier machine.
 const BALANCE_STEP: usize = 64;
 /// Contents of which it is noted since when they wait for a machine: people ask about a few.
@@ -205,6 +207,37 @@ impl Engine {
             && !office.drops.contains_key(content)
     }
 
+    /// Whether somebody asked for more copies of it lately, and is not to wait for machines that are off.
+    fn is_wished(&self, content: &ContentId) -> bool {
+        self.office.as_ref().is_some_and(|office| office.wished.contains(content))
+    }
+
+    /// Whether copies that no holder told this proxy of may make up for those that are missing: those
+    /// of storage nodes that fell silent, or left, before they could, and have not been given up. The
+    /// last live copy waits for nobody but for those just fallen silent.
+    fn may_be_unheard(&self, holders: &[Holder], wanted: u8) -> bool {
+        let Some(office) = &self.office else {
+            return false;
+        };
+        let counts =
+            |state: HolderState| matches!(state, HolderState::Up | HolderState::Suspect | HolderState::Away);
+        let mut machines: BTreeSet<&MachineId> =
+            holders.iter().filter(|holder| counts(holder.state)).map(|holder| &holder.machine).collect();
+        let known = machines.len();
+        let up = holders.iter().filter(|holder| holder.state == HolderState::Up).count();
+        for presence in self.all_nodes().filter(|presence| presence.storage) {
+            let waited_for = match self.freshness_of(presence.node) {
+                Freshness::Suspect | Freshness::Away => true,
+                Freshness::Late => up > 1,
+                Freshness::Up | Freshness::Gone => false,
+            };
+            if waited_for && !office.inventories.is_complete(presence.node, presence.instance) {
+                machines.insert(&presence.machine);
+            }
+        }
+        machines.len() > known && machines.len() >= usize::from(wanted)
+    }
+
     /// Nodes that were ordered to pull `content` and are at it.
     pub(super) fn pulling(&self, content: &ContentId) -> Vec<NodeId> {
         let Some(office) = &self.office else {
@@ -247,6 +280,16 @@ impl Engine {
                     return;
                 }
                 Decision::Pull { to, from } => {
+                    // A machine that fell silent before it told this proxy what it holds may have it.
+                    if !self.is_wished(&content) && self.may_be_unheard(&holders, wanted) {
+                        if let Some(office) = &mut self.office {
+                            office.agenda.look_at_later(now.plus(UNHEARD_HOLDER_MS), content);
+                        }
+                        return;
+                    }
+                    let Some(office) = &mut self.office else {
+                        return;
+                    };
                     // The word of a put's other holders may be on its way.
                     let soon =
                         office.fresh.until(&content).map(|until| Moment(until.0 - FRESH_MS + UNHEARD_MS));

@@ -54,6 +54,10 @@ pub(super) struct WaitingCommit {
     since: Moment,
 }
 
+/// How long somebody who asked for more copies does not wait for machines that are off, in milliseconds.
+const WISH_MS: u64 = 600_000;
+/// Such wishes noted at a time.
+const WISHES_MAX: usize = 4_096;
 /// Wait before a change is told again to a node that has not answered, in milliseconds.
 const TELL_AGAIN_MS: u64 = 1_000;
 /// After this long a change that is not durable here is answered "unknown", in milliseconds.
@@ -266,6 +270,7 @@ impl Engine {
             };
             self.send(*node, message);
         }
+        contents.iter().for_each(|content| self.keep_after_all(*content));
         let save = self.apply(delta);
         self.after_save(save, AfterSave::Committed { commit: id });
     }
@@ -273,10 +278,11 @@ impl Engine {
     /// The change is durable on this node.
     pub(super) fn committed_here(&mut self, commit: u64) {
         let me = self.config.node;
-        let held = &self.held;
+        let state = self.office.as_ref().and_then(|office| office.commits.get(&commit));
+        let contents = state.map(|state| state.contents.clone()).unwrap_or_default();
+        let here = contents.into_iter().filter(|content| self.stays_here(content)).collect();
         if let Some(state) = self.office.as_mut().and_then(|office| office.commits.get_mut(&commit)) {
             state.saved_here = true;
-            let here = state.contents.iter().copied().filter(|content| held.contains(content)).collect();
             state.stored.insert(me, here);
         }
         self.finish_commit_if_done(commit);
@@ -416,6 +422,12 @@ impl Engine {
             tell_again(&mut delta, &real, version);
             self.begin_commit(ask, kind, &delta, keepers, Vec::new(), majority);
             return;
+        }
+        let content = version.body.content().map(|(content, _)| content).filter(|_| replicas > before);
+        if let (Some(content), Some(office)) = (content, self.office.as_mut())
+            && office.wished.len() < WISHES_MAX
+        {
+            office.wished.insert(content, self.now.plus(WISH_MS));
         }
         let minted = self.exchange.mint(self.config.instance, self.catalog.context());
         let Some(delta) = self.catalog.delta_set_wanted(&real, dot, replicas, minted) else {

@@ -29,8 +29,6 @@ pub(super) struct Trashing {
     distrusted: bool,
     /// Bytes held that only the trash names.
     bytes: u64,
-    /// Contents being thrown away: they are held, but nobody may count on them.
-    pub(super) discarding: BTreeSet<ContentId>,
 }
 
 /// How often the proxy looks for what has expired, in milliseconds.
@@ -284,11 +282,6 @@ impl Engine {
 
     // ---- a holder ----
 
-    /// Whether this node has a copy that others may count on.
-    pub(super) fn keeps(&self, content: &ContentId) -> bool {
-        self.held.contains(content) && !self.trashing.discarding.contains(content)
-    }
-
     /// The disk was measured: what the trash takes counts as free, and goes where room is short.
     pub(super) fn measure_trash(&mut self, capacity_bytes: u64, free_bytes: u64) {
         let trash = self.catalog.trash().contents().filter(|(content, _)| self.is_discardable(content));
@@ -310,7 +303,7 @@ impl Engine {
     }
 
     fn is_discardable(&self, content: &ContentId) -> bool {
-        self.keeps(content) && self.catalog.content(content).is_none()
+        self.stays_here(content) && self.catalog.content(content).is_none() && !self.is_promised(content)
     }
 
     /// Throws away what only the trash names, oldest first, until `bytes` are free.
@@ -335,7 +328,7 @@ impl Engine {
 
     /// Throws away a copy that nothing live names; the shell refuses while a put is using it.
     pub(super) fn discard(&mut self, content: ContentId) {
-        self.trashing.discarding.insert(content);
+        self.keeper.garbage.insert(content);
         self.effects.push_back(Effect::Drop { content, until: None });
     }
 }

@@ -99,6 +99,11 @@ pub enum NodeError {
     /// The keys cannot be used.
     #[error("the keys cannot be used")]
     Identity(#[from] IdentityError),
+    /// The folder's files belong to a closed cluster, and no key was given.
+    #[error(
+        "this folder was used with a cluster key; without one, everybody on the LAN could read its files"
+    )]
+    KeyMissing,
     /// The discovery port cannot be used.
     #[error("the discovery port cannot be used")]
     Socket(#[from] SocketError),
@@ -133,6 +138,11 @@ impl NodeError {
             NodeError::Store(error) => error.hint().map(str::to_owned),
             NodeError::Identity(error) => error.hint(),
             NodeError::Socket(error) => error.hint(),
+            NodeError::KeyMissing => Some(
+                "give the key with `--key-file FILE` or `THORP_KEY`, or use another `--data-dir`; to make the files \
+                 public, get them with the key and put them into an open cluster"
+                    .into(),
+            ),
             NodeError::Listen { .. } => {
                 Some("choose another address with `--bind`, or another `--port`".into())
             }
@@ -179,6 +189,7 @@ pub struct Node {
 
 const LINEAGE_KEY: &str = "lineage";
 const DRAINING_KEY: &str = "draining";
+const CLOSED_KEY: &str = "closed";
 
 impl Node {
     /// Opens the data folder, the keys and the ports.
@@ -192,6 +203,7 @@ impl Node {
         let (folder, cluster, secret) =
             (options.data_dir.clone(), options.cluster.clone(), options.secret.clone());
         let identity = blocking(move || Identity::load(&folder, &cluster, &secret)).await??;
+        keep_closed(&store, identity.keys.secured)?;
         let socket = Arc::new(DiscoverySocket::open(options.bind, options.port)?);
         let listener = listen(options.bind, options.port).await?;
         let tcp = listener.local_addr()?;
@@ -337,6 +349,18 @@ async fn listen(bind: Option<Ipv4Addr>, port: u16) -> Result<TcpListener, NodeEr
         }
         Err(source) => Err(NodeError::Listen { address: wanted, source }),
     }
+}
+
+/// A folder that was used with a cluster key is not opened to everybody by leaving the key out.
+fn keep_closed(store: &Store, secured: bool) -> Result<(), NodeError> {
+    let closed = store.meta_get(CLOSED_KEY)?.is_some();
+    if closed && !secured {
+        return Err(NodeError::KeyMissing);
+    }
+    if secured && !closed {
+        store.meta_set(CLOSED_KEY, vec![1])?;
+    }
+    Ok(())
 }
 
 fn load_lineage(store: &Store) -> Result<Vec<Lineage>, NodeError> {

@@ -33,9 +33,10 @@ pub(super) fn discard(
         return (gone.to_vec(), Vec::new());
     };
     let going = catalog.versions(name).iter().filter(|version| gone.contains(&version.dot));
-    // An empty folder is nothing that anybody could miss.
+    // Empty folders hidden behind a file are nothing that anybody could miss.
+    let file = going.clone().any(|version| version.body != Body::Folder);
     let trashed: Vec<Version> = going
-        .filter(|version| version.body != Body::Folder)
+        .filter(|version| !file || version.body != Body::Folder)
         .map(|version| Version {
             dot: mint(),
             wanted: Wanted::new(version.wanted.count()),

@@ -458,7 +458,7 @@ pub struct DrainState {
     pub name: Box<str>,
     /// Whether the node has said that it is being drained.
     pub draining: bool,
-    /// Contents that would have fewer copies than there could be without it.
+    /// Contents that would have fewer copies than are wanted without it.
     pub needed: u64,
     /// Those of them that there is nowhere else to put.
     pub stuck: u64,

@@ -259,7 +259,7 @@ pub struct PutArguments {
     /// Store everything under PREFIX/
     #[arg(long, value_name = "PREFIX", env = "THORP_INTO", hide_env_values = true, value_parser = parse_folder)]
     pub into: Option<FileName>,
-    /// How many copies, each on another machine [default: 2]
+    /// How many copies, each on another machine [default: 2; what is stored already keeps its number]
     #[arg(short = 'n', long, value_name = "N", env = "THORP_REPLICAS", hide_env_values = true,
           value_parser = parse_replicas_to_put, allow_negative_numbers = true)]
     pub replicas: Option<u8>,
@@ -351,7 +351,7 @@ pub struct DrainArguments {
 pub struct MergeArguments {
     /// The other cluster's id, as `status` shows it
     #[arg(value_name = "ID", value_parser = parse_cluster)]
-    pub cluster: Lineage,
+    pub other: Lineage,
 }
 
 /// `thorp restore`.

@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::arguments::DrainArguments;
-use crate::cli::failure::{Failure, Outcome};
+use crate::cli::failure::{ExitCode, Failure, Outcome};
 use crate::cli::json::DrainDocument;
 use crate::cli::session::{failure_of, with_session};
 use crate::client::{ClientError, Session};
@@ -57,7 +57,8 @@ pub fn run(context: &Context, arguments: &DrainArguments) -> Result<Outcome, Fai
                     .line(format_args!("{name} may be switched off: every file has its copies elsewhere")),
                 (true, true) => printer.line(format_args!("{name} stays, and takes copies again")),
                 (false, false) => printer.line(format_args!(
-                    "{name} is still needed for {} files, {} of which no other machine has room for",
+                    "{name} is being drained, but {} contents would have fewer copies than asked for without it; for {} \
+                     of them there is no other machine that could take one",
                     document.needed, document.stuck
                 )),
                 (true, false) => printer.line(format_args!("{name} has not confirmed yet; ask again")),
@@ -69,7 +70,9 @@ pub fn run(context: &Context, arguments: &DrainArguments) -> Result<Outcome, Fai
 
 async fn ask(session: &mut Session, arguments: &DrainArguments) -> Result<DrainState, Failure> {
     let request = Request::Drain { node: arguments.node.clone(), undo: arguments.undo };
-    match session.ask(&request).await.map_err(failure_of)? {
+    let asked = session.ask(&request).await.map_err(failure_of);
+    let machines = "`thorp status` shows the machines";
+    match asked.map_err(|failure| failure.hint_if(ExitCode::NotFound, machines))? {
         Reply::Drain(state) => Ok(state),
         _ => Err(failure_of(ClientError::Nonsense)),
     }

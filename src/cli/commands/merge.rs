@@ -14,7 +14,7 @@ use crate::wire::message::{Reply, Request};
 /// When no such cluster is in sight, or no proxy is found.
 pub fn run(context: &Context, arguments: &MergeArguments) -> Result<Outcome, Failure> {
     with_session(context, async |mut session| {
-        let request = Request::Merge { lineage: arguments.cluster };
+        let request = Request::Merge { lineage: arguments.other };
         let Reply::Merging { lineages } = session.ask(&request).await.map_err(failure_of)? else {
             return Err(failure_of(ClientError::Nonsense));
         };

@@ -2,16 +2,19 @@
 
 use crate::cli::Context;
 use crate::cli::arguments::{PutArguments, is_standard};
+use crate::cli::escape::escape;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::json::{PutDocument, PutFile};
 use crate::cli::printer::Printer;
 use crate::cli::session::{chain, failure_of, with_session};
 use crate::cli::units::{format_bytes, format_duration};
+use crate::client::Session;
 use crate::client::put::{PutDone, PutItem, PutKind, PutReport, put};
 use crate::clock;
 use crate::transfer::Progress;
 use crate::types::FileName;
-use std::collections::BTreeSet;
+use crate::wire::message::Selector;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
@@ -30,18 +33,49 @@ pub fn run(context: &Context, arguments: &PutArguments) -> Result<Outcome, Failu
         walk.add(path, arguments)?;
     }
     walk.check_names()?;
-    with_session(context, async |session| {
+    with_session(context, async |mut session| {
+        let kept = match arguments.replicas {
+            Some(_) => BTreeMap::new(),
+            None => wanted_now(&mut session, &walk.roots).await?,
+        };
         let started = clock::now();
         let total = walk.items.iter().map(size_of).fold(0, u64::saturating_add);
         let bar = context.printer.files_progress("storing", walk.items.len() as u64, Some(total));
         let bar = Arc::new(bar);
         let told = Arc::clone(&bar);
         let progress: Arc<dyn Progress> = Arc::new(move |bytes: u64| told.add(bytes));
-        let (report, ended) = put(&session, walk.items, context.settings.replicas, progress).await;
-        drop(bar);
+        let mut groups: BTreeMap<u8, Vec<PutItem>> = BTreeMap::new();
+        for item in walk.items {
+            let replicas = kept.get(&item.name).copied().unwrap_or(context.settings.replicas);
+            groups.entry(replicas).or_default().push(item);
+        }
+        let (mut report, mut ended) = (PutReport::default(), Ok(()));
+        for (replicas, items) in groups {
+            let (of_group, group_ended) = put(&session, items, replicas, Arc::clone(&progress)).await;
+            report.done.extend(of_group.done);
+            report.failed.extend(of_group.failed);
+            ended = ended.and(group_ended);
+        }
+        report.done.sort_by(|a, b| a.name.cmp(&b.name));
+        drop((bar, progress));
         let took = Duration::from_millis(clock::now().since(started));
         conclude(context, arguments, report, ended.map_err(failure_of), walk.failed, took)
     })
+}
+
+/// How many copies are wanted of what is stored under these names, or below them: a new version keeps
+/// the number of the old one unless another is asked for.
+async fn wanted_now(
+    session: &mut Session,
+    roots: &BTreeSet<FileName>,
+) -> Result<BTreeMap<FileName, u8>, Failure> {
+    let mut wanted = BTreeMap::new();
+    for root in roots {
+        let under = Selector::Under(root.as_str().into());
+        let listed = session.list(&under).await.map_err(failure_of)?;
+        wanted.extend(listed.into_iter().map(|listed| (listed.row.name, listed.row.wanted)));
+    }
+    Ok(wanted)
 }
 
 fn conclude(
@@ -75,12 +109,12 @@ fn conclude(
         return Err(Failure::failed(format!("{} of {all} files were not stored", failed.len()))
             .hint("the others are stored; see the warnings"));
     }
-    let fewest = report.done.iter().map(|done| done.holders.len()).min().unwrap_or(usize::MAX);
-    let wanted = usize::from(context.settings.replicas);
+    let short = report.done.iter().filter(|done| done.holders.len() < usize::from(done.wanted));
+    let short = short.min_by_key(|done| done.holders.len()).map(|done| (done.holders.len(), done.wanted));
     let document =
         PutDocument { files: report.done.iter().map(put_file).collect(), seconds: took.as_secs_f64() };
     printer.result(&document, |printer| show(printer, &report.done, took));
-    if fewest < wanted {
+    if let Some((fewest, wanted)) = short {
         printer.warning(format_args!(
             "stored {fewest} of {wanted} copies: no other machine could take one now; the rest follow \
              as soon as one can"
@@ -153,6 +187,8 @@ fn size_of(item: &PutItem) -> u64 {
 struct Walk {
     items: Vec<PutItem>,
     failed: Vec<Failure>,
+    /// Under which names the paths are stored.
+    roots: BTreeSet<FileName>,
     /// Keeps what was read from standard input until it is stored.
     spooled: Vec<tempfile::TempPath>,
 }
@@ -169,13 +205,14 @@ impl Walk {
             None => own_name(path)?,
         };
         let name = under(arguments.into.as_ref(), &name)?;
+        self.roots.insert(name.clone());
         if data.is_dir() {
             self.add_folder(path, &name)
         } else if data.is_file() {
             self.add_file(path.to_owned(), name, &data);
             Ok(())
         } else {
-            Err(Failure::failed(format!("`{}` is neither a file nor a folder", path.display()))
+            Err(Failure::failed(format!("`{}` is neither a file nor a folder", shown(path)))
                 .hint("devices, pipes and sockets cannot be stored; `thorp put - --as NAME` stores what a pipe gives"))
         }
     }
@@ -278,7 +315,7 @@ impl Walk {
             self.add_file(path.to_owned(), name, &data);
         } else {
             let what = "it is a device, pipe or socket";
-            self.failed.push(Failure::failed(format!("`{}` was left out: {what}", path.display())));
+            self.failed.push(Failure::failed(format!("`{}` was left out: {what}", shown(path))));
         }
         None
     }
@@ -326,7 +363,12 @@ fn under(prefix: Option<&FileName>, name: &FileName) -> Result<FileName, Failure
 }
 
 fn unnameable(path: &Path, why: &str) -> Failure {
-    Failure::failed(format!("`{}` cannot be stored: {why}", path.display())).json_code("invalid_name")
+    Failure::failed(format!("`{}` cannot be stored: {why}", shown(path))).json_code("invalid_name")
+}
+
+/// A path as it may be shown on a terminal.
+fn shown(path: &Path) -> String {
+    escape(&path.display().to_string()).into_owned()
 }
 
 fn modified_ns(data: &Metadata) -> i64 {

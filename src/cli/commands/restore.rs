@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::arguments::RestoreArguments;
-use crate::cli::failure::{Failure, Outcome};
+use crate::cli::failure::{ExitCode, Failure, Outcome};
 use crate::cli::json::{FileRow, NodeNames};
 use crate::cli::names::NamePattern;
 use crate::cli::session::{failure_of, with_session};
@@ -12,6 +12,9 @@ use crate::limits::PUT_BATCH_FILES;
 use crate::types::FileName;
 use crate::wire::message::{Reply, Request, Selector};
 use std::collections::BTreeSet;
+
+const LISTED: &str =
+    "`thorp ls --removed` shows what can be restored; a name ending in `/` is everything under it";
 
 /// Restores the names; what is live under one of them goes to the trash in its place.
 ///
@@ -27,9 +30,9 @@ pub fn run(context: &Context, arguments: &RestoreArguments) -> Result<Outcome, F
         let mut rows: Vec<FileRow> = Vec::new();
         for batch in names.chunks(PUT_BATCH_FILES) {
             let request = Request::Restore { names: batch.to_vec() };
-            let Reply::Rows { rows: restored, nodes, .. } =
-                session.ask(&request).await.map_err(failure_of)?
-            else {
+            let asked = session.ask(&request).await.map_err(failure_of);
+            let asked = asked.map_err(|failure| failure.hint_if(ExitCode::NotFound, LISTED));
+            let Reply::Rows { rows: restored, nodes, .. } = asked? else {
                 return Err(failure_of(ClientError::Nonsense));
             };
             let names = NodeNames::new(&nodes);
@@ -61,8 +64,7 @@ async fn meant(session: &mut Session, pattern: &NamePattern) -> Result<Vec<FileN
     let latest: Vec<FileName> =
         listed.iter().filter(|listed| is_last(listed)).map(|listed| listed.row.name.clone()).collect();
     if latest.is_empty() {
-        return Err(Failure::not_found(format!("nothing removed is under `{folder}/`"))
-            .hint("`thorp ls --removed` shows what can be restored"));
+        return Err(Failure::not_found(format!("nothing removed is under `{folder}/`")).hint(LISTED));
     }
     Ok(latest)
 }

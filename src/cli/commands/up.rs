@@ -3,6 +3,7 @@
 use crate::cli::Context;
 use crate::cli::arguments::UpArguments;
 use crate::cli::failure::{Failure, Outcome};
+use crate::cli::json::ReadyDocument;
 use crate::cli::session::{bind, chain, peers, runtime, secret};
 use crate::cli::units::format_bytes;
 use crate::discovery::socket::interfaces;
@@ -94,7 +95,11 @@ async fn serve(context: &Context, options: Options) -> Result<Outcome, Failure> 
         ));
     }
     tracing::info!(folder = %folder.display(), "started");
-    context.printer.line(format_args!("ready {} {} -", ready.node, reachable(ready.tcp)));
+    let document =
+        ReadyDocument { node: ready.node.to_string(), tcp: reachable(ready.tcp).to_string(), http: None };
+    context.printer.result(&document, |printer| {
+        printer.line(format_args!("ready {} {} -", document.node, document.tcp));
+    });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut running = Box::pin(node.run(async {
         let _ = stopped.await;
@@ -128,7 +133,10 @@ fn reachable(tcp: SocketAddr) -> SocketAddr {
 }
 
 fn failure_of(error: &NodeError) -> Failure {
-    let failure = Failure::failed(chain(error));
+    let failure = match error {
+        NodeError::KeyMissing => Failure::not_allowed(chain(error)),
+        error => Failure::failed(chain(error)),
+    };
     match error.hint() {
         Some(hint) => failure.hint(hint),
         None => failure,

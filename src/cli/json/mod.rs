@@ -282,6 +282,17 @@ impl RemovedRow {
     }
 }
 
+/// `thorp up`, once it is ready.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ReadyDocument {
+    /// The node's id.
+    pub node: String,
+    /// Where it takes connections.
+    pub tcp: String,
+    /// Where it serves HTTP.
+    pub http: Option<String>,
+}
+
 /// `thorp drain`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DrainDocument {

@@ -276,3 +276,82 @@ fn a_catalog_waits_for_room_on_its_way() {
     cluster.deliver(1 - late, Input::Congested(Congestion::default()));
     cluster.run_until(8_000, "the catalog comes", |cluster| !cluster.hosts[late].disk.names.is_empty());
 }
+
+/// A keeper promised on the strength of an entry that was in memory only. With its next crash the
+/// copy was nobody's, and the other had been dropped.
+#[test]
+fn a_promise_waits_until_the_entry_is_on_disk() {
+    let lowered = |held_back: Option<usize>| {
+        let mut cluster = Cluster::new(&[AUTO; 3]);
+        cluster.run(3_000);
+        cluster.put("a", 1, 3);
+        cluster.run(10_000);
+        cluster.hold_saves = held_back;
+        cluster.ask(&set_replicas("a", 2));
+        cluster.run(10_000);
+        (cluster.leader().expect("a leader"), cluster.dropped.first().map(|(at, _)| *at))
+    };
+    let (leader, victim) = lowered(None);
+    let keeper = (0..3).find(|at| *at != leader && Some(*at) != victim).expect("another");
+    assert_eq!(lowered(Some(keeper)).1, None, "two promises are needed, and one cannot be given");
+}
+
+/// A copy that was promised to be kept lost its last name where it was, and was thrown away to make
+/// room; whoever had been promised it dropped the other.
+#[test]
+fn what_was_promised_is_not_thrown_away_for_room() {
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(3_000);
+    cluster.put("a", 1, 2);
+    cluster.run(10_000);
+    let leader = cluster.leader().expect("a leader");
+    let other = 1 - leader;
+    let message = Box::new(Message::KeepAsk { content: content(1), nonce: 7 });
+    let instance = InstanceId(leader as u64 * 1_000 + cluster.hosts[leader].disk.generation);
+    cluster.deliver(other, Input::Told { from: node(leader), instance, message });
+    cluster.run(100);
+    cluster.ask(&Request::Remove { names: vec![name("a")], now: true });
+    cluster.run(20_000);
+    assert_eq!(cluster.dropped, [(leader, content(1))], "only where nothing was promised");
+    cluster.run(60_000);
+    assert!(cluster.dropped.contains(&(other, content(1))), "a promise ends");
+}
+
+/// A removed content was being thrown away when a put named it again. Its holder said "I have it",
+/// and then had it no more.
+#[test]
+fn what_is_being_thrown_away_is_no_copy() {
+    for proxys_own in [false, true] {
+        let mut cluster = Cluster::new(&[AUTO; 2]);
+        cluster.run(3_000);
+        cluster.put("a", 1, 2);
+        cluster.run(10_000);
+        let leader = cluster.leader().expect("a leader");
+        let at = if proxys_own { leader } else { 1 - leader };
+        cluster.ask(&Request::Remove { names: vec![name("a")], now: true });
+        cluster.hold_drops = Some(at);
+        cluster.run(10_000);
+        let reply = cluster.ask(&Request::Commit { files: vec![file("b", 1, 1, &[at])] });
+        assert!(matches!(reply, Reply::Failed { .. }), "{reply:?}");
+    }
+}
+
+/// It was restored from a backup, and had obeyed a higher term than that of who leads. The leader
+/// did not believe its beacons, so it never heard of that term; and it followed nobody of a lower.
+#[test]
+fn a_node_that_nobody_believes_tells_the_leader_of_its_term() {
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(3_000);
+    let leader = cluster.leader().expect("a leader");
+    let other = 1 - leader;
+    cluster.kill(other);
+    cluster.hosts[other].disk.generation = 7;
+    cluster.start(other);
+    cluster.run(3_000);
+    cluster.kill(other);
+    cluster.run(10_000);
+    cluster.hosts[other].disk.generation = 3;
+    cluster.hosts[other].disk.term = Term { number: 9, proxy: node(5) };
+    cluster.start(other);
+    cluster.run_until(20_000, "one proxy for both", Cluster::agreed);
+}

@@ -54,6 +54,8 @@ struct Cluster {
     bad_disk: Option<usize>,
     /// This host's disk does not answer.
     hold_saves: Option<usize>,
+    /// This host's disk does not come to removing anything.
+    hold_drops: Option<usize>,
     /// Terms made durable, on all hosts.
     terms_saved: u64,
 }
@@ -87,6 +89,7 @@ impl Cluster {
             lose_delta_to: None,
             bad_disk: None,
             hold_saves: None,
+            hold_drops: None,
             terms_saved: 0,
         };
         (0..pins.len()).for_each(|at| cluster.start(at));
@@ -273,6 +276,7 @@ impl Cluster {
                 let good = self.hosts[at].disk.held.contains(&content);
                 self.deliver(at, Input::Checked { content, nonce, asker, good });
             }
+            Effect::Drop { .. } if self.hold_drops == Some(at) => {}
             Effect::Drop { content, until: _ } => {
                 self.hosts[at].disk.held.remove(&content);
                 self.dropped.push((at, content));
