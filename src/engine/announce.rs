@@ -170,6 +170,7 @@ impl Engine {
     /// The engine was not called for so long that everybody seems silent: a laptop slept.
     pub(super) fn woke_up(&mut self) {
         self.announcing.awake_at = self.now;
+        self.requests_wake_up();
     }
 
     pub(super) fn goodbye_heard(&mut self, node: NodeId, instance: InstanceId) {

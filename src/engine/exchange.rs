@@ -218,7 +218,9 @@ impl Engine {
         }
         match then {
             AfterSave::TellStored { to, ack, contents } => {
-                let held = contents.into_iter().filter(|content| self.stays_here(content)).collect();
+                let held: Vec<ContentId> =
+                    contents.into_iter().filter(|content| self.stays_here(content)).collect();
+                self.keep_for_commit(ack, &held);
                 self.send(to, Message::DeltaStored { ack, held });
             }
             AfterSave::Committed { commit } => self.committed_here(commit),

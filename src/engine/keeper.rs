@@ -9,6 +9,7 @@
 use super::Engine;
 use super::event::Effect;
 use super::exchange::AfterSave;
+use super::office::FRESH_MS;
 use crate::clock::{Moment, Rng};
 use crate::limits::{
     CHECKS_MAX, KEEP_ASK_MS, KEEP_LEASE_MS, KEEP_TRUST_MS, ORPHAN_GRACE_MS, PROMISES_MAX, PULLS_ORDERED_MAX,
@@ -257,6 +258,15 @@ impl Engine {
 
     pub(super) fn is_dropping(&self, content: &ContentId) -> bool {
         self.keeper.drops.contains_key(content) || self.keeper.garbage.contains(content)
+    }
+
+    /// A commit is told that these are here: none of them goes before it can have been answered,
+    /// whoever leads by then.
+    pub(super) fn keep_for_commit(&mut self, commit: u64, contents: &[ContentId]) {
+        let until = self.now.plus(FRESH_MS);
+        let room = PROMISES_MAX.saturating_sub(self.keeper.promised.len());
+        let contents = contents.iter().take(room);
+        self.keeper.promised.extend(contents.map(|content| ((*content, commit), until)));
     }
 
     /// Whether a copy is here and nothing takes it away now.

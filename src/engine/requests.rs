@@ -280,10 +280,11 @@ impl Engine {
         let me = self.config.node;
         let state = self.office.as_ref().and_then(|office| office.commits.get(&commit));
         let contents = state.map(|state| state.contents.clone()).unwrap_or_default();
-        let here = contents.into_iter().filter(|content| self.stays_here(content)).collect();
+        let here: Vec<ContentId> = contents.into_iter().filter(|content| self.stays_here(content)).collect();
+        self.keep_for_commit(commit, &here);
         if let Some(state) = self.office.as_mut().and_then(|office| office.commits.get_mut(&commit)) {
             state.saved_here = true;
-            state.stored.insert(me, here);
+            state.stored.insert(me, here.into_iter().collect());
         }
         self.finish_commit_if_done(commit);
     }
@@ -316,6 +317,15 @@ impl Engine {
         let touched: Vec<u64> = touched.collect();
         touched.into_iter().for_each(|commit| self.finish_commit_if_done(commit));
         self.end_extensions(|extension| extension.to == node);
+    }
+
+    /// This node slept: what holders said before is no longer sure, for others may have led since.
+    pub(super) fn requests_wake_up(&mut self) {
+        if let Some(office) = &mut self.office {
+            for (_, commit) in std::mem::take(&mut office.commits) {
+                self.fail(commit.ask, ErrorCode::Unknown, UNKNOWN);
+            }
+        }
     }
 
     pub(super) fn requests_tick(&mut self) {

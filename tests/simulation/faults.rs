@@ -203,7 +203,17 @@ impl World {
             return true;
         }
         let damage = self.ledger.damage.get(content).copied().unwrap_or(0);
-        self.good_machines(content, Some(at)) >= 1 && damage + 1 < self.ledger.floor(content)
+        // A copy that nothing names where it is may be thrown away at any time.
+        let spare = self.hosts.iter().any(|host| {
+            let image = &host.disk.image;
+            let good = image.held.get(content).is_some_and(|stored| stored.bytes == Bytes::Good);
+            !host.dead && good && host.machine != self.hosts[at].machine && image.names_content(content)
+        });
+        let holders =
+            self.hosts.iter().filter(|host| !host.dead && host.disk.image.held.contains_key(content));
+        let machines: BTreeSet<_> = holders.map(|host| &host.machine).collect();
+        let copies = u8::try_from(machines.len()).unwrap_or(u8::MAX);
+        spare && damage + 1 < self.ledger.floor(content).min(copies)
     }
 
     fn destroyed(&mut self, contents: Vec<ContentId>) {

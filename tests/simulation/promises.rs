@@ -202,19 +202,16 @@ impl World {
             .iter()
             .any(|image| image.held.get(&content).is_some_and(|stored| stored.bytes != Bytes::Good));
         let calm = !wrong && self.ledger.dropping_at.get(&content).is_none_or(|at| self.now - at > 60_000);
-        let machines = self.good_machines(&content, None);
+        let machines = self.good_machines(&content);
         if calm && machines >= usize::from(self.ledger.floor(&content)) {
             self.ledger.damage.remove(&content);
         }
     }
 
-    /// Machines with a good copy, that of `without` left out.
-    pub fn good_machines(&self, content: &ContentId, without: Option<usize>) -> usize {
-        let spared = without.map(|at| &self.hosts[at].machine);
+    /// Machines with a good copy.
+    pub fn good_machines(&self, content: &ContentId) -> usize {
         let holders = self.hosts.iter().filter(|host| {
-            !host.dead
-                && Some(&host.machine) != spared
-                && host.disk.image.held.get(content).is_some_and(|stored| stored.bytes == Bytes::Good)
+            !host.dead && host.disk.image.held.get(content).is_some_and(|stored| stored.bytes == Bytes::Good)
         });
         holders.map(|host| &host.machine).collect::<BTreeSet<_>>().len()
     }
@@ -237,6 +234,7 @@ impl World {
             Message::DropRefused { content, .. } => {
                 self.mark(Mark::DropRefused);
                 self.trace(|| format!("h{at} does not drop {}", short(content)));
+                self.ledger.heard.entry(at).or_default().orders.remove(content);
             }
             Message::PullOrder { content, .. } => {
                 self.trace(|| format!("h{at} orders h{to} to pull {}", short(content)));
@@ -244,10 +242,11 @@ impl World {
             Message::KeepAsk { content, nonce } => {
                 self.ledger.dropping_at.insert(*content, self.now);
                 self.trace(|| format!("h{at} asks h{to} to keep {}", short(content)));
+                let leads = self.hosts[at].engine.as_ref().is_some_and(thorp::engine::Engine::leads);
                 let heard = self.ledger.heard.entry(at).or_default();
                 if heard.nonces.get(content).is_none_or(|(known, _)| known != nonce) {
                     // A proxy orders itself without a message: then one promise at least.
-                    let wanted = heard.orders.remove(content).unwrap_or(1);
+                    let wanted = heard.orders.remove(content).filter(|_| !leads).unwrap_or(1);
                     heard.nonces.insert(*content, (*nonce, wanted));
                 }
                 if self.options.canary == Some(Canary::PromisesForNothing) {

@@ -89,7 +89,11 @@ impl World {
             }
             Note::Healed { .. } => self.mark(Mark::Healed),
             Note::SaveFailed => self.mark(Mark::SaveFailed),
-            Note::ClusterJoined { .. } => self.mark(Mark::ClusterJoined),
+            Note::ClusterJoined { .. } => {
+                self.mark(Mark::ClusterJoined);
+                // All others are strangers from now on.
+                self.ledger.heard.entry(at).or_default().announced.clear();
+            }
             Note::NodeLost { left: true, .. } => self.mark(Mark::GoodbyeHeard),
             // A folder that went back counts its runs anew: then its own old beacons look strange.
             Note::NodeCloned { .. } if self.options.has(Kind::Wipe) || self.options.has(Kind::Rollback) => {}
@@ -212,7 +216,9 @@ impl World {
                 self.content_there(at, content, size, waits);
             }
             Change::Remove { content, size, waits } => {
-                self.hosts[at].disk.claims.remove(&content);
+                let disk = &mut self.hosts[at].disk;
+                disk.claims.remove(&content);
+                disk.index.remove(&content);
                 self.trace(|| format!("h{at} has removed {}", short(&content)));
                 match waits {
                     RemovedFor::Drop => self.report(at, Input::DropEnded { content, dropped: true }),

@@ -355,3 +355,25 @@ fn a_node_that_nobody_believes_tells_the_leader_of_its_term() {
     cluster.start(other);
     cluster.run_until(20_000, "one proxy for both", Cluster::agreed);
 }
+
+/// A holder said "I have it", and dropped it on another order while the commit waited for a third:
+/// the answer counted a copy that was gone.
+#[test]
+fn what_a_commit_was_told_of_stays_until_it_is_answered() {
+    let mut cluster = Cluster::new(&[AUTO; 4]);
+    cluster.run(3_000);
+    let leader = cluster.leader().expect("a leader");
+    let others: Vec<usize> = (0..4).filter(|at| *at != leader).collect();
+    others.iter().for_each(|at| cluster.store(*at, 1));
+    cluster.run(12_000);
+    // One too many, and the commit that brings the entry waits for somebody who does not answer.
+    cluster.hold_saves = Some(others[2]);
+    let holders: Vec<usize> = others.clone();
+    let ask = cluster.ask_of(leader, Request::Commit { files: vec![file("a", 1, 2, &holders)] });
+    cluster.run_until(6_000, "an answer", |cluster| cluster.answers.contains_key(&ask));
+    let Some(Reply::Committed { holders, .. }) = cluster.answers.remove(&ask) else { panic!("no commit") };
+    for node in &holders[0] {
+        let at = usize::from(node.0[0]) - 1;
+        assert!(cluster.hosts[at].disk.held.contains(&content(1)), "{at} is said to hold it");
+    }
+}
