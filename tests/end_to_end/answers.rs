@@ -103,7 +103,7 @@ fn what_was_removed_makes_room() {
     village.json(&["rm", "f"]);
     // Another content: of the first, nothing can be used again.
     random_file(&file, 12 * MIB, 2);
-    wait_until(s(10), "there is room again", || {
+    wait_until(s(20), "there is room again", || {
         let output = village.run(&["put", text(&file), "-n", "2", "--json"]);
         if output.code == 0 { Ok(()) } else { Err(output.to_string()) }
     });

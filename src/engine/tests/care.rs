@@ -139,6 +139,7 @@ fn room_is_made_from_the_trash_the_oldest_first_and_live_files_stay() {
         remove(&mut cluster, &format!("f{n}"), false);
         cluster.run(1_100);
     }
+    cluster.run(9_000); // what a commit was told of stays that long
     // Files of 1,000 bytes; 5 % of 100,000 are to be free.
     usage(&mut cluster, 0, 4_500);
     cluster.run(200);

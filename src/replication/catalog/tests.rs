@@ -289,6 +289,8 @@ impl Cluster {
         for number in numbers {
             let (was, now) = (&before, &self.replicas[at].catalog);
             let files = was.versions(&name(number)).iter().filter(|version| is_file(version)).count();
+            // Empty folders go to the trash where nothing else does.
+            let files = if files == 0 { was.versions(&name(number)).len() } else { files };
             assert!(now.versions(&name(number)).is_empty());
             let kept = was.trash().versions(&name(number)).len() + if fate == Fate::Gone { 0 } else { files };
             let most = if fate == Fate::Gone { kept } else { kept.min(REMOVED_PER_NAME_MAX) };
