@@ -36,7 +36,7 @@ const CORE: [&str; 8] = [
 const LIB: &str = "pub mod clock;\npub mod engine;\npub mod limits;\npub mod replication;\npub mod types;\npub mod wire;\n\
                    pub mod discovery { pub mod membership; }\npub mod roles { pub mod election; }\n";
 /// Libraries that the pure core uses.
-const LIBRARIES: [&str; 6] = ["bincode", "sha2", "thiserror", "rustix", "getrandom", "humantime"];
+const LIBRARIES: [&str; 5] = ["bincode", "ring", "rustix", "sha2", "thiserror"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

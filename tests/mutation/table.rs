@@ -124,35 +124,55 @@ pub const MUTANTS: &[Mutant] = &[
     },
     Mutant {
         name: "PromiseUnchecked",
-        what: "a promise is given from the catalog, without a look at the copy",
+        what: "a promise is given for a copy that was found bad, or is not there",
         edits: &[
             (
                 "engine/keeper.rs",
-                "        let may = room\n            && self.held.contains(&content)",
-                "        let may = room",
+                "if good && self.may_keep(&content) {",
+                "if true || good && self.may_keep(&content) {",
             ),
             (
                 "engine/keeper.rs",
-                "        let kept = good\n            && self.held.contains(&content)",
-                "        let kept = true || good",
+                "let kept = self.may_keep(&content);",
+                "let kept = true || self.may_keep(&content);",
             ),
         ],
     },
     Mutant {
         name: "PromiseWhileDropping",
         what: "a node that drops its copy promises to keep it",
-        edits: &[
-            (
-                "engine/keeper.rs",
-                "        let may = room\n            && self.held.contains(&content)\n            && !self.is_dropping(&content)",
-                "        let may = room\n            && self.held.contains(&content)",
-            ),
-            (
-                "engine/keeper.rs",
-                "        let kept = good\n            && self.held.contains(&content)\n            && !self.is_dropping(&content)",
-                "        let kept = good\n            && self.held.contains(&content)",
-            ),
-        ],
+        edits: &[(
+            "engine/keeper.rs",
+            "self.stays_here(content) && self.catalog.content(content).is_some()",
+            "self.held.contains(content) && self.catalog.content(content).is_some()",
+        )],
+    },
+    Mutant {
+        name: "PromiseUnsaved",
+        what: "a promise is given on an entry that is in memory only",
+        edits: &[(
+            "engine/keeper.rs",
+            "self.after_save(save, AfterSave::Keep { asker, content, nonce });",
+            "{ let _ = (save, AfterSave::Keep { asker, content, nonce }); self.promise(asker, content, nonce); }",
+        )],
+    },
+    Mutant {
+        name: "GarbageCounted",
+        what: "a copy that is being thrown away is counted",
+        edits: &[(
+            "engine/keeper.rs",
+            "self.keeper.drops.contains_key(content) || self.keeper.garbage.contains(content)",
+            "self.keeper.drops.contains_key(content)",
+        )],
+    },
+    Mutant {
+        name: "ToldAndDropped",
+        what: "a copy that a commit was told of may go before the answer",
+        edits: &[(
+            "engine/keeper.rs",
+            "let until = self.now.plus(FRESH_MS);",
+            "let until = self.now; let _ = FRESH_MS;",
+        )],
     },
     Mutant {
         name: "DropPromised",
