@@ -63,15 +63,16 @@ impl Engine {
         }
         let (node, name) = (presence.node, presence.name.clone());
         let was = self.freshness_of(node);
-        let disk_was = self.presence_of(node).map(|presence| presence.disk_state);
-        let (wall_ms, draining) = (presence.wall_ms, presence.draining);
-        let drained = self.presence_of(node).is_some_and(|known| known.draining != draining);
+        let (wall_ms, draining, disk) = (presence.wall_ms, presence.draining, presence.disk_state);
+        let known = self.presence_of(node);
+        let stands_otherwise =
+            known.is_some_and(|known| known.draining != draining || known.disk_state != disk);
         let heard = self.members.announced(self.now, presence, source, via);
         let back = was > Freshness::Suspect && self.freshness_of(node) == Freshness::Up;
         if heard != Heard::Stale {
             self.clock_heard(node, wall_ms);
-            if drained {
-                self.drain_changed();
+            if stands_otherwise {
+                self.look_at_all();
             }
         }
         match heard {
@@ -83,9 +84,6 @@ impl Engine {
             }
             Heard::Known if back => self.note(Note::NodeJoined { name, node }),
             Heard::Known => return, // what it says anew is looked at with the next tick
-        }
-        if disk_was.is_some() && disk_was != self.presence_of(node).map(|presence| presence.disk_state) {
-            self.disk_changed();
         }
         self.refresh_members();
         self.elect();

@@ -185,8 +185,8 @@ impl Engine {
         self.requests_lose(node);
     }
 
-    /// The disk of a node failed, filled up, or is as it should be again: its copies count otherwise.
-    pub(super) fn disk_changed(&mut self) {
+    /// A node is drained, or its disk failed, or no longer: its copies count otherwise.
+    pub(super) fn look_at_all(&mut self) {
         if let Some(office) = &mut self.office {
             office.agenda.look_at_all();
         }

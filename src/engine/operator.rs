@@ -109,14 +109,7 @@ impl Engine {
         if durable && self.me.draining != draining {
             self.me.draining = draining;
             self.hurry_beacon();
-            self.drain_changed();
-        }
-    }
-
-    /// All that a node holds is to be looked at again: it leaves, or stays after all.
-    pub(super) fn drain_changed(&mut self) {
-        if let Some(office) = &mut self.office {
-            office.agenda.look_at_all();
+            self.look_at_all();
         }
     }
 
