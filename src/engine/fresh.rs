@@ -6,8 +6,8 @@
 use crate::clock::Moment;
 use crate::types::{ContentId, ContentMap};
 
-/// Contents noted one by one, some 45 bytes each: what the fastest puts bring within the time.
-const FRESH_MAX: usize = 65_536;
+/// Contents noted one by one, some 45 bytes each: what most puts bring within the time.
+const FRESH_MAX: usize = 32_768;
 
 /// See above.
 #[derive(Debug, Default)]

@@ -10,6 +10,7 @@
 
 use crate::limits::{SCRUB_BYTES_PER_SECOND_MAX, SCRUB_CONTENT_COST};
 use crate::types::ContentId;
+use std::collections::BinaryHeap;
 
 /// Copies named by one plan: it is made anew long before they are through.
 const NEXT_MAX: usize = 256;
@@ -43,22 +44,27 @@ pub fn cost(bytes: u64) -> u64 {
 }
 
 /// Which copies to look at next, and how fast, so that each is looked at every `every_ms`. Nodes with
-/// different seeds look at one content at different times.
+/// different seeds look at one content at different times. Takes 16 bytes of memory for each copy.
 #[must_use]
-pub fn plan(copies: &[Copy], now_ms: u64, every_ms: u64, seed: u64) -> Plan {
-    let mut due: Vec<(u64, ContentId, u64)> = copies
-        .iter()
-        .map(|copy| (deadline(copy, now_ms, every_ms, seed), copy.content, copy.bytes))
-        .collect();
+pub fn plan(copies: impl IntoIterator<Item = Copy>, now_ms: u64, every_ms: u64, seed: u64) -> Plan {
+    let (mut due, mut next) = (Vec::new(), BinaryHeap::new());
+    for copy in copies {
+        let deadline = deadline(&copy, now_ms, every_ms, seed);
+        due.push((deadline, cost(copy.bytes)));
+        next.push((deadline, copy.content));
+        if next.len() > NEXT_MAX {
+            next.pop();
+        }
+    }
     due.sort_unstable();
     let (mut owed, mut pace) = (0_u64, 0_f64);
-    for (deadline, _, bytes) in &due {
-        owed = owed.saturating_add(cost(*bytes));
+    for (deadline, cost) in due {
+        owed = owed.saturating_add(cost);
         // What is overdue is spread as well.
         let left_ms = deadline.saturating_sub(now_ms).max(every_ms / 8).max(1);
         pace = pace.max(owed as f64 / left_ms as f64);
     }
-    let next = due.into_iter().take(NEXT_MAX).map(|(_, content, _)| content).collect();
+    let next = next.into_sorted_vec().into_iter().map(|(_, content)| content).collect();
     Plan { next, pace: pace.min(pace_max()) }
 }
 
@@ -141,7 +147,7 @@ mod tests {
         let (mut now, mut looks, mut debt) = (start, Vec::new(), Debt::default());
         let mut began = false;
         while now < start + time {
-            let plan = plan(copies, now, every, seed);
+            let plan = plan(copies.iter().copied(), now, every, seed);
             let step_end = now + every.min(DAY) / 1_440;
             let mut next = plan.next.into_iter();
             let mut content = next.next();
@@ -198,7 +204,7 @@ mod tests {
     #[test]
     fn what_is_overdue_is_no_burst_either() {
         let copies = copies(100, 1 << 30, NOW - 30 * DAY);
-        let plan = plan(&copies, NOW, WEEK, 3);
+        let plan = plan(copies.iter().copied(), NOW, WEEK, 3);
         let all_take_ms = 100.0 * cost(1 << 30) as f64 / plan.pace;
         let eighth = WEEK as f64 / 8.0;
         assert!(all_take_ms > eighth * 0.99 && all_take_ms < eighth * 1.01, "{} h", all_take_ms / 3.6e6);
@@ -207,18 +213,18 @@ mod tests {
     #[test]
     fn the_pace_has_a_bound() {
         let copies = copies(10, 1 << 40, 0);
-        assert_eq!(plan(&copies, NOW, 1_000, 3).pace.to_bits(), pace_max().to_bits());
+        assert_eq!(plan(copies.iter().copied(), NOW, 1_000, 3).pace.to_bits(), pace_max().to_bits());
     }
 
     #[test]
     fn the_longest_unseen_comes_first() {
         let mut held = copies(50, 1 << 20, NOW - DAY);
         held[17].verified_ms = NOW - 6 * DAY;
-        assert_eq!(plan(&held, NOW, WEEK, 3).next[0], held[17].content);
+        assert_eq!(plan(held.iter().copied(), NOW, WEEK, 3).next[0], held[17].content);
         // A time in the future is no time.
         held[30].verified_ms = NOW + 900 * DAY;
-        assert_eq!(plan(&held, NOW, WEEK, 3).next[0], held[30].content);
-        assert_eq!(plan(&[], NOW, WEEK, 3), Plan::default());
+        assert_eq!(plan(held.iter().copied(), NOW, WEEK, 3).next[0], held[30].content);
+        assert_eq!(plan([], NOW, WEEK, 3), Plan::default());
     }
 
     #[test]

@@ -80,12 +80,12 @@ impl Scrub {
     async fn make_plan(&mut self, every_ms: u64) {
         let (store, seed) = (self.shared.store.clone(), self.seed);
         let made = blocking(move || {
-            let copies = store.copies().into_iter().map(|copy| Copy {
+            let copies = store.copies().map(|copy| Copy {
                 content: copy.content,
                 bytes: copy.size,
                 verified_ms: copy.verified_ms,
             });
-            plan(&copies.collect::<Vec<Copy>>(), clock::wall().0, every_ms, seed)
+            plan(copies, clock::wall().0, every_ms, seed)
         });
         self.plan = made.await.unwrap_or_default();
         self.planned = clock::now();

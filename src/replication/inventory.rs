@@ -49,7 +49,7 @@ impl Tally {
 const SLOTS_MAX: usize = 4 * NODES_MAX;
 /// Contents that no entry names and that are remembered all the same, some 75 bytes each: the
 /// entries of those that puts just brought are on their way.
-const UNNAMED_MAX: usize = 32_768;
+const UNNAMED_MAX: usize = 16_384;
 
 /// What a content adds to the digest of an inventory: see `Presence::inventory_digest`.
 #[must_use]

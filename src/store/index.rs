@@ -9,6 +9,9 @@ use crate::types::{ContentId, ContentMap};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
+/// Contents copied out of the index at a time.
+const LISTED_AT_ONCE: usize = 1_024;
+
 /// The contents held.
 #[derive(Debug, Default)]
 pub(super) struct Index {
@@ -94,9 +97,10 @@ impl Index {
         self.state().contents.get(content).map(|held| held.size)
     }
 
-    pub(super) fn list(&self) -> Vec<HeldCopy> {
+    /// The next `most` contents after `after`, in order.
+    pub(super) fn list_after(&self, after: Option<&ContentId>, most: usize) -> Vec<HeldCopy> {
         let state = self.state();
-        let copies = state.contents.iter();
+        let copies = state.contents.iter_after(after).take(most);
         copies
             .map(|(content, held)| HeldCopy {
                 content: *content,
@@ -104,6 +108,17 @@ impl Index {
                 verified_ms: held.verified_ms,
             })
             .collect()
+    }
+
+    /// All contents, in order. They are copied some at a time: there may be very many.
+    pub(super) fn list(&self) -> impl Iterator<Item = HeldCopy> {
+        let mut after = None;
+        let pages = std::iter::from_fn(move || {
+            let page = self.list_after(after.as_ref(), LISTED_AT_ONCE);
+            after = page.last().map(|copy| copy.content);
+            after.map(|_| page)
+        });
+        pages.flatten()
     }
 
     pub(super) fn verified_ms(&self, content: &ContentId) -> Option<u64> {

@@ -224,7 +224,7 @@ impl Store {
     /// All contents held.
     #[must_use]
     pub fn contents(&self) -> Vec<ContentId> {
-        self.inner.shared.index.list().into_iter().map(|copy| copy.content).collect()
+        self.inner.shared.index.list().map(|copy| copy.content).collect()
     }
 
     /// How to ask for room that removed contents take, in bytes.

@@ -237,9 +237,8 @@ impl Store {
         }
     }
 
-    /// All contents held, and when each was last verified.
-    #[must_use]
-    pub fn copies(&self) -> Vec<super::HeldCopy> {
+    /// All contents held, in order, and when each was last verified.
+    pub fn copies(&self) -> impl Iterator<Item = super::HeldCopy> {
         self.inner.shared.index.list()
     }
 

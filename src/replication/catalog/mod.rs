@@ -142,8 +142,7 @@ impl Catalog {
             }
             let name_hash = digest::of_name(&name);
             catalog.count(name_hash, 0, digest::of_versions(name_hash, &versions));
-            let (live, removed): (Vec<Version>, Vec<Version>) =
-                versions.into_iter().partition(Version::is_live);
+            let (live, removed) = parted(versions);
             if !removed.is_empty() && !catalog.trash.replace(&name, removed).is_empty() {
                 return Err(LoadError::Twice(name));
             }
@@ -349,7 +348,7 @@ impl Catalog {
         merged.changed = true;
         merged.writes.push(CatalogWrite::Name { name: name.clone(), versions: after.clone() });
         let name_hash = digest::of_name(name);
-        let (after, removed): (Vec<Version>, Vec<Version>) = after.into_iter().partition(Version::is_live);
+        let (after, removed) = parted(after);
         self.replace_removed(name, name_hash, removed, merged);
         for version in &after {
             self.contents.add(version);
@@ -459,6 +458,17 @@ impl Catalog {
         }
         merged
     }
+}
+
+/// Those that are live, and those in the trash. Both are kept for long, and what is cut off a vector
+/// that had room for more lies waste beside it: so neither has.
+fn parted(mut versions: Vec<Version>) -> (Vec<Version>, Vec<Version>) {
+    let count = versions.iter().filter(|version| !version.is_live()).count();
+    let mut removed = Vec::with_capacity(count);
+    if count > 0 {
+        removed.extend(versions.extract_if(.., |version| !version.is_live()));
+    }
+    (versions, removed)
 }
 
 /// A file or a symbolic link: what cannot have other names under it.

@@ -8,8 +8,7 @@
 //! Invariant: a version is here exactly if its `removed_s` is not 0; no name is here without one;
 //! contents and bytes are what a scan over all of them would give.
 
-use crate::types::{ContentId, FileName, Version};
-use std::collections::BTreeMap;
+use crate::types::{ContentId, ContentMap, DenseMap, FileName, Version};
 
 /// What the trash says of one content.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,8 +24,8 @@ pub struct TrashRefs {
 /// All removed versions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trash {
-    pub(super) names: BTreeMap<FileName, Box<[Version]>>,
-    contents: BTreeMap<ContentId, TrashRefs>,
+    pub(super) names: DenseMap<FileName, Box<[Version]>>,
+    contents: ContentMap<TrashRefs>,
     versions: usize,
 }
 
@@ -85,10 +84,13 @@ impl Trash {
     fn add(&mut self, version: &Version) {
         self.versions += 1;
         let Some((content, size)) = version.body.content() else { return };
-        let none = TrashRefs { size, versions: 0, removed_s: 0 };
-        let refs = self.contents.entry(content).or_insert(none);
-        refs.versions = refs.versions.saturating_add(1);
-        refs.removed_s = refs.removed_s.max(version.removed_s);
+        let removed_s = version.removed_s;
+        if let Some(refs) = self.contents.get_mut(&content) {
+            refs.versions = refs.versions.saturating_add(1);
+            refs.removed_s = refs.removed_s.max(removed_s);
+        } else {
+            self.contents.insert(content, TrashRefs { size, versions: 1, removed_s });
+        }
     }
 
     fn subtract(&mut self, version: &Version) {
