@@ -11,8 +11,12 @@ pub struct Mutant {
 pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "AckBeforeProxySync",
-        what: "the proxy answers before its own entry is durable",
-        edits: &[("engine/requests.rs", "            saved_here: false,", "            saved_here: true,")],
+        what: "the proxy counts itself before its own entry is durable",
+        edits: &[(
+            "engine/requests.rs",
+            "self.after_save(save, AfterSave::Committed { commit: id });",
+            "{ let _ = (save, AfterSave::Committed { commit: id }); self.committed_here(id); }",
+        )],
     },
     Mutant {
         name: "AckBeforeHolderSync",
