@@ -222,8 +222,9 @@ impl World {
         }
         let input = match sealed.datagram() {
             Ok(Datagram::Beacon(presence)) => {
-                self.announcement(at, &presence, false);
-                Input::Announced { presence, source: address_of(source), via: Via::Datagram }
+                let said = presence.clone();
+                self.step(at, Input::Announced { presence, source: address_of(source), via: Via::Datagram });
+                return self.announcement(at, &said, false);
             }
             Ok(Datagram::Query { nonce: _ }) => Input::Queried,
             Ok(Datagram::Goodbye { node, instance, sequence: _ }) => {
@@ -235,7 +236,7 @@ impl World {
         self.step(at, input);
     }
 
-    /// Only those of its own cluster are a node's business.
+    /// Only those of its own cluster are a node's business: which one that is it may have learnt just now.
     fn announcement(&mut self, at: usize, presence: &Presence, proven: bool) {
         let own = self.hosts[at].engine.as_ref().map(|engine| engine.presence().lineage.clone());
         let meets = own.is_some_and(|own| own.iter().any(|lineage| presence.lineage.contains(lineage)));
@@ -357,8 +358,9 @@ impl World {
                 {
                     return self.fail("P10", format!("a node announces itself as another: {presence:?}"));
                 }
-                self.announcement(at, &presence, true);
-                Input::Announced { presence, source: address_of(source), via: Via::Link }
+                let said = presence.clone();
+                self.step(at, Input::Announced { presence, source: address_of(source), via: Via::Link });
+                return self.announcement(at, &said, true);
             }
             Message::Goodbye => Input::GoodbyeHeard { node: from, instance },
             message => {
