@@ -158,11 +158,12 @@ impl Engine {
         let Some((content, _)) = file.body.content() else {
             return true;
         };
+        // This node knows at once when its own copy is going.
+        let goes = |node: NodeId| node == self.config.node && !self.stays_here(&content);
         self.office.as_ref().is_some_and(|office| {
-            office
-                .inventories
-                .holders(&content)
-                .any(|node| file.holders.contains(&node) && self.freshness_of(node) == Freshness::Up)
+            office.inventories.holders(&content).any(|node| {
+                file.holders.contains(&node) && self.freshness_of(node) == Freshness::Up && !goes(node)
+            })
         })
     }
 

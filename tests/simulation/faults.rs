@@ -204,11 +204,23 @@ impl World {
         }
         let damage = self.ledger.damage.get(content).copied().unwrap_or(0);
         // A copy that nothing names where it is may be thrown away at any time.
-        let spare = self.hosts.iter().any(|host| {
-            let image = &host.disk.image;
-            let good = image.held.get(content).is_some_and(|stored| stored.bytes == Bytes::Good);
-            !host.dead && good && host.machine != self.hosts[at].machine && image.names_content(content)
-        });
+        let spares: Vec<&Image> = self
+            .hosts
+            .iter()
+            .filter(|host| !host.dead && host.machine != self.hosts[at].machine)
+            .map(|host| &host.disk.image)
+            .filter(|image| image.held.get(content).is_some_and(|stored| stored.bytes == Bytes::Good))
+            .collect();
+        let puts = self.ledger.ops_of_content.get(content).into_iter().flatten();
+        let images = self.images();
+        let spare = spares.iter().any(|image| image.names_content(content))
+            && puts.filter(|op| self.ledger.is_protected(&images, **op)).all(|op| {
+                let Work::Put { name, .. } = &self.ledger.op(*op).work else {
+                    return true;
+                };
+                let mut dots = self.ledger.op(*op).dots.iter();
+                dots.any(|dot| spares.iter().any(|image| image.knows(name, *dot)))
+            });
         let holders =
             self.hosts.iter().filter(|host| !host.dead && host.disk.image.held.contains_key(content));
         let machines: BTreeSet<_> = holders.map(|host| &host.machine).collect();

@@ -333,6 +333,7 @@ fn what_is_being_thrown_away_is_no_copy() {
         cluster.run(10_000);
         let reply = cluster.ask(&Request::Commit { files: vec![file("b", 1, 1, &[at])] });
         assert!(matches!(reply, Reply::Failed { .. }), "{reply:?}");
+        assert!(!proxys_own || cluster.row("b").is_none(), "and nothing was replaced by it");
     }
 }
 
