@@ -222,8 +222,7 @@ impl World {
         }
         let input = match sealed.datagram() {
             Ok(Datagram::Beacon(presence)) => {
-                self.announcement(at, &presence, false);
-                Input::Announced { presence, source: address_of(source), via: Via::Datagram }
+                return self.announcement(at, presence, address_of(source), Via::Datagram);
             }
             Ok(Datagram::Query { nonce: _ }) => Input::Queried,
             Ok(Datagram::Goodbye { node, instance, sequence: _ }) => {
@@ -235,11 +234,19 @@ impl World {
         self.step(at, input);
     }
 
-    /// Only those of its own cluster are a node's business.
-    fn announcement(&mut self, at: usize, presence: &Presence, proven: bool) {
+    /// Only those of its own cluster are a node's business; it may be by this that they become so.
+    fn announcement(&mut self, at: usize, presence: Box<Presence>, source: IpAddr, via: Via) {
+        let before = self.meets(at, &presence);
+        let proven = via == Via::Link;
+        self.ledger.announced(at, &presence, proven, before, self.now);
+        self.step(at, Input::Announced { presence: presence.clone(), source, via });
+        let after = !before && self.meets(at, &presence);
+        self.ledger.announced(at, &presence, proven, after, self.now);
+    }
+
+    fn meets(&self, at: usize, presence: &Presence) -> bool {
         let own = self.hosts[at].engine.as_ref().map(|engine| engine.presence().lineage.clone());
-        let meets = own.is_some_and(|own| own.iter().any(|lineage| presence.lineage.contains(lineage)));
-        self.ledger.announced(at, presence, proven, meets, self.now);
+        own.is_some_and(|own| own.iter().any(|lineage| presence.lineage.contains(lineage)))
     }
 
     pub fn query(&mut self, at: usize) {
@@ -357,8 +364,7 @@ impl World {
                 {
                     return self.fail("P10", format!("a node announces itself as another: {presence:?}"));
                 }
-                self.announcement(at, &presence, true);
-                Input::Announced { presence, source: address_of(source), via: Via::Link }
+                return self.announcement(at, presence, address_of(source), Via::Link);
             }
             Message::Goodbye => Input::GoodbyeHeard { node: from, instance },
             message => {
