@@ -165,6 +165,7 @@ impl Engine {
     pub(super) fn void_reports(&mut self, node: NodeId) {
         self.exchange.forget_peer(node);
         self.end_extensions(|extension| extension.to == node);
+        self.commits_forget(node);
         let now = self.now;
         if let Some(office) = &mut self.office {
             office.unsettled_until = now.plus(SETTLE_MS);

@@ -319,6 +319,17 @@ impl Engine {
         self.end_extensions(|extension| extension.to == node);
     }
 
+    /// A node is in a new run: what it said in the one before holds no more. It is told again.
+    pub(super) fn commits_forget(&mut self, node: NodeId) {
+        if let Some(office) = &mut self.office {
+            for commit in office.commits.values_mut() {
+                if commit.stored.remove(&node).is_some() {
+                    commit.waiting.insert(node);
+                }
+            }
+        }
+    }
+
     /// This node slept: what holders said before is no longer sure, for others may have led since.
     pub(super) fn requests_wake_up(&mut self) {
         if let Some(office) = &mut self.office {

@@ -222,7 +222,9 @@ impl World {
         }
         let input = match sealed.datagram() {
             Ok(Datagram::Beacon(presence)) => {
-                return self.announcement(at, presence, address_of(source), Via::Datagram);
+                let said = presence.clone();
+                self.step(at, Input::Announced { presence, source: address_of(source), via: Via::Datagram });
+                return self.announcement(at, &said, false);
             }
             Ok(Datagram::Query { nonce: _ }) => Input::Queried,
             Ok(Datagram::Goodbye { node, instance, sequence: _ }) => {
@@ -234,19 +236,11 @@ impl World {
         self.step(at, input);
     }
 
-    /// Only those of its own cluster are a node's business; it may be by this that they become so.
-    fn announcement(&mut self, at: usize, presence: Box<Presence>, source: IpAddr, via: Via) {
-        let before = self.meets(at, &presence);
-        let proven = via == Via::Link;
-        self.ledger.announced(at, &presence, proven, before, self.now);
-        self.step(at, Input::Announced { presence: presence.clone(), source, via });
-        let after = !before && self.meets(at, &presence);
-        self.ledger.announced(at, &presence, proven, after, self.now);
-    }
-
-    fn meets(&self, at: usize, presence: &Presence) -> bool {
+    /// Only those of its own cluster are a node's business: which one that is it may have learnt just now.
+    fn announcement(&mut self, at: usize, presence: &Presence, proven: bool) {
         let own = self.hosts[at].engine.as_ref().map(|engine| engine.presence().lineage.clone());
-        own.is_some_and(|own| own.iter().any(|lineage| presence.lineage.contains(lineage)))
+        let meets = own.is_some_and(|own| own.iter().any(|lineage| presence.lineage.contains(lineage)));
+        self.ledger.announced(at, presence, proven, meets, self.now);
     }
 
     pub fn query(&mut self, at: usize) {
@@ -364,7 +358,9 @@ impl World {
                 {
                     return self.fail("P10", format!("a node announces itself as another: {presence:?}"));
                 }
-                return self.announcement(at, presence, address_of(source), Via::Link);
+                let said = presence.clone();
+                self.step(at, Input::Announced { presence, source: address_of(source), via: Via::Link });
+                return self.announcement(at, &said, true);
             }
             Message::Goodbye => Input::GoodbyeHeard { node: from, instance },
             message => {

@@ -80,6 +80,7 @@ impl World {
                     self.fail("I9", format!("h{at} knows {:?}, which nobody minted", version.dot));
                 }
                 self.ledger.dots.insert(version.dot, (name.clone(), op));
+                self.trace(|| format!("h{at} mints {:?} of {name} for put {op}", version.dot));
                 let content = version.body.content().map(|(content, _)| content);
                 let damaged = content.is_some_and(|content| self.ledger.damage.contains_key(&content));
                 let info = self.ledger.op_mut(op);
@@ -125,6 +126,7 @@ impl World {
             return self.fail("I5", what);
         }
         self.ledger.killed.insert(dot);
+        self.trace(|| format!("h{at} takes {dot:?} of {name} away"));
         if let Some((_, old)) = self.ledger.dots.get(&dot).cloned() {
             let by = minted.iter().copied().filter(|op| *op != old);
             let by: Vec<u64> = by.collect();
@@ -412,7 +414,11 @@ impl World {
             let host = &self.hosts[self.by_id[node]];
             let image = &host.disk.image;
             let entry = info.dots.iter().any(|dot| image.knows(name, *dot));
-            if !(hit || entry && image.held.contains_key(content)) {
+            // Removed or replaced while others were waited for: then its bytes may be gone, too.
+            let taken = info.dots.iter().any(|dot| {
+                self.ledger.killed.contains(dot) && image.knows(name, *dot) && !image.lists(name, *dot)
+            });
+            if !(hit || taken || entry && image.held.contains_key(content)) {
                 let what = format!(
                     "h{at} says that put {op} of {name} ({}) is on h{}, whose disk has entry: {entry}, content: {}",
                     short(content),

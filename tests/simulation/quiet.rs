@@ -41,6 +41,7 @@ impl World {
                         match self.check_list() {
                             Ok(()) => {
                                 self.outcome.converged_ms = since - begin;
+                                self.count_bare();
                                 return self.check_all();
                             }
                             Err(reason) => why = reason,
@@ -50,6 +51,17 @@ impl World {
             }
         }
         self.fail("P7", format!("not at rest after {} s: {why}", (self.now - begin) / 1_000));
+    }
+
+    /// Names that are listed and whose bytes are nowhere.
+    fn count_bare(&mut self) {
+        let Some(first) = self.keepers().first().copied() else {
+            return;
+        };
+        let versions = self.hosts[first].disk.image.all_live();
+        let contents = versions.filter_map(|version| version.body.content());
+        let bare = contents.filter(|(content, _)| self.holders(|held| held == content).is_empty()).count();
+        self.outcome.bare += bare as u64;
     }
 
     fn keepers(&self) -> Vec<usize> {
@@ -158,9 +170,8 @@ impl World {
                 .filter(|at| self.hosts[**at].disk.holds(content) || self.hosts[**at].disk.free() >= *size)
                 .map(|at| &self.hosts[*at].machine)
                 .collect();
-            let ops = self.ledger.ops_of_content.get(content).into_iter().flatten();
-            if machines.is_empty() && ops.into_iter().any(|op| self.ledger.op(*op).exempt) {
-                continue; // more damage than was promised to survive
+            if machines.is_empty() && self.may_be_lost(content) {
+                continue;
             }
             let right = possible.len().min(usize::from(*count));
             if machines.len() != right {
@@ -173,6 +184,14 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// Nothing promised that this content is there: more was damaged than promised to survive, or its
+    /// put was committed twice, by two proxies, and what one of them made was removed or replaced.
+    fn may_be_lost(&self, content: &ContentId) -> bool {
+        let ops = self.ledger.ops_of_content.get(content).into_iter().flatten();
+        let mut ops = ops.map(|op| self.ledger.op(*op));
+        ops.any(|op| op.exempt || op.dots.iter().any(|dot| self.ledger.killed.contains(dot)))
     }
 
     fn holders(&self, which: impl Fn(&ContentId) -> bool) -> Vec<usize> {

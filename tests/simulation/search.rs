@@ -56,6 +56,7 @@ pub struct Report {
     faults: u64,
     puts: u64,
     changes: u64,
+    bare: u64,
 }
 
 impl Report {
@@ -68,6 +69,7 @@ impl Report {
         self.faults += outcome.faults;
         self.puts += outcome.puts_acknowledged;
         self.changes += outcome.changes_acknowledged;
+        self.bare += outcome.bare;
         if let Some(failure) = &outcome.failure {
             self.failures.push((seed, failure.clone()));
         }
@@ -85,7 +87,7 @@ impl Report {
         let at = |percent: usize| converged.get(converged.len() * percent / 100).copied().unwrap_or(0);
         eprintln!(
             "seeds {}, seconds {seconds:.1}, seeds/s {:.1}, simulated hours {:.1}, steps {}, acknowledged puts {}, \
-             other changes {}, faults injected {}, failures {}",
+             other changes {}, faults injected {}, names without bytes {}, failures {}",
             self.seeds,
             self.seeds as f64 / seconds.max(0.001),
             self.simulated_ms as f64 / 3_600_000.0,
@@ -93,6 +95,7 @@ impl Report {
             self.puts,
             self.changes,
             self.faults,
+            self.bare,
             self.failures.len()
         );
         eprintln!(

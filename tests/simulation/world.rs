@@ -44,6 +44,8 @@ pub struct Outcome {
     pub faults: u64,
     pub puts_acknowledged: u64,
     pub changes_acknowledged: u64,
+    /// Names that are listed at the end without any bytes, and of which nothing was promised.
+    pub bare: u64,
 }
 
 /// A machine with a node, up or down.

@@ -396,3 +396,23 @@ fn the_copies_of_a_proxy_that_fell_silent_are_waited_for() {
     cluster.run(20_000);
     assert_eq!(cluster.copies(n), 4);
 }
+
+/// A holder said "I have it", restarted, and had it no more when the commit was answered.
+#[test]
+fn what_a_holder_said_before_it_restarted_counts_no_more() {
+    let mut cluster = Cluster::new(&[AUTO; 3]);
+    cluster.run(3_000);
+    let leader = cluster.leader().expect("a leader");
+    let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
+    (0..3).for_each(|at| cluster.store(at, 1));
+    cluster.run(200);
+    cluster.hold_saves = Some(others[1]);
+    let ask = cluster.ask_of(leader, Request::Commit { files: vec![file("a", 1, 3, &[0, 1, 2])] });
+    cluster.run(200);
+    cluster.kill(others[0]);
+    cluster.hosts[others[0]].disk.held.clear();
+    cluster.start(others[0]);
+    cluster.run_until(6_000, "an answer", |cluster| cluster.answers.contains_key(&ask));
+    let Some(Reply::Committed { holders, .. }) = cluster.answers.remove(&ask) else { panic!("no commit") };
+    assert_eq!(holders, [[node(leader)]]);
+}
