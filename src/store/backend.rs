@@ -65,7 +65,10 @@ impl Backend {
 
     fn read_file(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
         let result = self.call(Call::Read, || self.file.read(offset, out));
-        if let Err(error) = &result {
+        // A file that is too short is damaged; it is the system's word that says it of the disk.
+        if let Err(error) = &result
+            && error.raw_os_error().is_some()
+        {
             // Of contents there are other copies; the catalog here is this one.
             self.health.set_suspect(&format!("reading {}: {error}", self.path.display()));
         }

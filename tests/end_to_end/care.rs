@@ -5,6 +5,7 @@ use crate::disks::{MIB, random_file};
 use crate::process::{s, wait_until};
 use crate::village::{Village, number, text, word};
 use serde_json::Value;
+use std::os::unix::fs::PermissionsExt;
 
 fn removed(village: &Village) -> Vec<Value> {
     village.json(&["ls", "--removed"]).as_array().expect("a list").clone()
@@ -115,5 +116,40 @@ fn why_says_what_is_missing() {
     village.json(&["rm", "f"]);
     let failure = village.fails(&["why", "f"], 4);
     assert!(failure.message.contains("restore"), "{failure:?}");
-    let _ = text(&file);
+}
+
+#[test]
+fn a_new_version_keeps_its_number_of_copies_unless_told_otherwise() {
+    let village = Village::of(3, &[]);
+    let file = village.path("in/f");
+    for (size, more, wanted) in
+        [(1_000, &["-n", "3"][..], 3), (2_000, &[], 3), (3_000, &["-n", "1"], 1), (4_000, &[], 1)]
+    {
+        random_file(&file, size, size);
+        village.put(&file, more);
+        assert_eq!(village.row("f").wanted, wanted, "{size}");
+    }
+    let output = village.run(&["put", text(&file), "--as", "new", "--json"]).ended(0);
+    assert_eq!(number(&output.json()["files"][0]["replicas_wanted"]), 2);
+}
+
+#[test]
+fn a_closed_folder_is_not_opened_by_leaving_out_the_key() {
+    let village = Village::new();
+    let key = village.path("key");
+    std::fs::write(&key, "a key of some length for this test\n").expect("written");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o600)).expect("set");
+    let mut node = village.start_node("closed", &["--key-file", text(&key)]).ready();
+    node.kill9();
+    let data = village.data("closed");
+    let refused = village.run(&["up", "--data-dir", text(&data)]).ended(6);
+    assert!(refused.stderr.contains("--key-file"), "{refused}");
+}
+
+#[test]
+fn only_clusters_in_sight_can_be_merged() {
+    let village = Village::of(1, &[]);
+    let failure = village.fails(&["merge", &"0f".repeat(16)], 4);
+    assert!(failure.message.contains("in sight"), "{failure:?}");
+    village.run(&["merge", "zzz"]).ended(2);
 }

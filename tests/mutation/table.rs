@@ -96,7 +96,11 @@ pub const MUTANTS: &[Mutant] = &[
     Mutant {
         name: "AbsentIsRemoved",
         what: "what the other side does not mention is removed, whether it has seen it or not",
-        edits: &[("replication/catalog/register.rs", "} else if they_saw(version.dot) {", "} else {")],
+        edits: &[(
+            "replication/catalog/register.rs",
+            "} else if they_saw(version.dot) {",
+            "} else if true || they_saw(version.dot) {",
+        )],
     },
     Mutant {
         name: "ContextFirst",

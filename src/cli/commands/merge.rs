@@ -2,7 +2,7 @@
 
 use crate::cli::Context;
 use crate::cli::arguments::MergeArguments;
-use crate::cli::failure::{Failure, Outcome};
+use crate::cli::failure::{ExitCode, Failure, Outcome};
 use crate::cli::json::MergeDocument;
 use crate::cli::session::{failure_of, with_session};
 use crate::client::ClientError;
@@ -15,7 +15,10 @@ use crate::wire::message::{Reply, Request};
 pub fn run(context: &Context, arguments: &MergeArguments) -> Result<Outcome, Failure> {
     with_session(context, async |mut session| {
         let request = Request::Merge { lineage: arguments.other };
-        let Reply::Merging { lineages } = session.ask(&request).await.map_err(failure_of)? else {
+        let asked = session.ask(&request).await.map_err(failure_of);
+        let in_sight = "`thorp status` names the clusters in sight";
+        let asked = asked.map_err(|failure| failure.hint_if(ExitCode::NotFound, in_sight));
+        let Reply::Merging { lineages } = asked? else {
             return Err(failure_of(ClientError::Nonsense));
         };
         let document = MergeDocument { merged: lineages.iter().map(ToString::to_string).collect() };

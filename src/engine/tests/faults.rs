@@ -379,6 +379,25 @@ fn what_a_commit_was_told_of_stays_until_it_is_answered() {
     }
 }
 
+/// Its successor had not heard what it held, and so made all its copies anew at once, though it was
+/// back a moment later.
+#[test]
+fn the_copies_of_a_proxy_that_fell_silent_are_waited_for() {
+    let mut cluster = Cluster::new(&[AUTO; 5]);
+    cluster.run(3_000);
+    let leader = cluster.leader().expect("a leader");
+    for n in 1..10 {
+        cluster.put(&format!("f{n}"), n, 3);
+    }
+    cluster.run(10_000);
+    let n = (1..10).find(|n| cluster.hosts[leader].disk.held.contains(&content(*n))).expect("one of them");
+    cluster.kill(leader);
+    cluster.run(15_000);
+    assert!((1..10).all(|n| cluster.copies(n) == 3), "nothing moves before the time is up");
+    cluster.run(20_000);
+    assert_eq!(cluster.copies(n), 4);
+}
+
 /// A holder said "I have it", restarted, and had it no more when the commit was answered.
 #[test]
 fn what_a_holder_said_before_it_restarted_counts_no_more() {
