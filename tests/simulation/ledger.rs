@@ -9,7 +9,7 @@ use crate::disk::{Bytes, Image};
 use std::collections::{BTreeMap, BTreeSet};
 use thorp::engine::event::{AskId, Input};
 use thorp::types::{ContentId, Dot, FileName, InstanceId, NodeId, Presence, Term, Version};
-use thorp::wire::message::{Message, Request};
+use thorp::wire::message::{Delta, Message, Request};
 
 /// What a command is to do.
 #[derive(Clone, Debug)]
@@ -54,8 +54,8 @@ pub struct Change {
     pub kills: Vec<(FileName, Dot)>,
     /// Settings that it made.
     pub settings: Vec<(FileName, Dot)>,
-    /// Who else was told, and is waited for.
-    pub told: BTreeSet<usize>,
+    /// Who else was told what, and is waited for.
+    pub told: Vec<(usize, Delta)>,
 }
 
 /// A keep-promise, and when it was given.

@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use thorp::engine::event::{AskId, Input};
 use thorp::limits::KEEP_LEASE_MS;
 use thorp::types::{ContentId, Dot, FileName, InstanceId, NodeId, Term, Version};
-use thorp::wire::message::{Message, Reply, Request};
+use thorp::wire::message::{Delta, Message, Reply, Request};
 use thorp::wire::record::CatalogWrite;
 
 impl World {
@@ -221,11 +221,11 @@ impl World {
     /// A message leaves a node.
     pub fn message_leaves(&mut self, at: usize, to: usize, message: &Message, cause: Cause) {
         match message {
-            Message::Delta { ack: Some(_), .. } => {
+            Message::Delta { ack: Some(_), delta, .. } => {
                 if let Cause::Asked(ask) = cause
                     && let Some(change) = self.ledger.changes.get_mut(&ask)
                 {
-                    change.told.insert(to);
+                    change.told.push((to, delta.clone()));
                 }
             }
             Message::DropOrder { term, content, .. } => {
@@ -458,10 +458,16 @@ impl World {
         };
         self.outcome.changes_acknowledged += 1;
         self.ledger.op_mut(op).acknowledged = true;
-        let everybody: BTreeSet<usize> = change.told.iter().copied().chain([at]).collect();
-        let majority = everybody.len() / 2 + 1;
         let facts = if removal { &change.kills } else { &change.settings };
         for (name, dot) in facts {
+            // A step may also tell again what an earlier request brought about.
+            let tells = |delta: &Delta| {
+                let listed = delta.names.iter().any(|(listed, _)| listed == name);
+                if removal { delta.context.contains(dot) } else { listed }
+            };
+            let told = change.told.iter().filter(|(_, delta)| tells(delta)).map(|(host, _)| *host);
+            let everybody: BTreeSet<usize> = told.chain([at]).collect();
+            let majority = everybody.len() / 2 + 1;
             let knowing = everybody.iter().filter(|host| {
                 let image = &self.hosts[**host].disk.image;
                 let known = image.knows(name, *dot) || self.set_on(image, name, *dot);
