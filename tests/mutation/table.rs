@@ -223,22 +223,6 @@ pub const MUTANTS: &[Mutant] = &[
         )],
     },
     Mutant {
-        name: "DropUnsynced",
-        what: "a proxy orders drops before it has read everybody's catalog",
-        edits: &[
-            (
-                "engine/planning.rs",
-                "let may_drop = reported && self.all_synced();",
-                "let may_drop = reported;",
-            ),
-            (
-                "engine/keeper.rs",
-                "if beside_another { wanted } else { wanted.max(known) }",
-                "if true { wanted } else { known }",
-            ),
-        ],
-    },
-    Mutant {
         name: "DeadCounted",
         what: "copies on dead machines count",
         edits: &[(

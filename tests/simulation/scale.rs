@@ -317,16 +317,18 @@ fn measure(nodes: usize, files: usize) {
     println!("  resident memory {} MB, {} KB a node", resident_mb(), resident_mb() * 1_024 / nodes as u64);
 }
 
-/// `cargo test --release --test simulation scale -- --ignored --nocapture`
+/// `cargo test --release --test simulation scale -- --ignored --nocapture`;
+/// `THORP_SIM_SCALE="1000x1000 3x1000000"` chooses nodes and files.
 #[test]
 #[ignore = "takes minutes and gigabytes"]
 fn scale() {
+    let chosen = std::env::var("THORP_SIM_SCALE").unwrap_or_else(|_| {
+        "10x1000 30x1000 100x1000 300x1000 1000x1000 3x1000 3x10000 3x100000 3x1000000".into()
+    });
     println!("| nodes | files | what | processor ms above rest | simulated ms | messages | KiB sent |");
     println!("|---|---|---|---|---|---|---|");
-    for (nodes, files) in [(10, 1_000), (30, 1_000), (100, 1_000), (300, 1_000), (1_000, 1_000)] {
-        measure(nodes, files);
-    }
-    for (nodes, files) in [(3, 1_000), (3, 10_000), (3, 100_000), (3, 1_000_000)] {
-        measure(nodes, files);
+    for size in chosen.split_whitespace() {
+        let (nodes, files) = size.split_once('x').expect("NODESxFILES");
+        measure(nodes.parse().expect("a number of nodes"), files.parse().expect("a number of files"));
     }
 }

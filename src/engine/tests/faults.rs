@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::engine::event::Congestion;
+use crate::types::NodeRoute;
+use crate::wire::message::ErrorCode;
 
 fn file(text: &str, n: u8, replicas: u8, holders: &[usize]) -> NewFile {
     NewFile {
@@ -416,4 +418,58 @@ fn what_a_holder_said_before_it_restarted_counts_no_more() {
     cluster.run_until(6_000, "an answer", |cluster| cluster.answers.contains_key(&ask));
     let Some(Reply::Committed { holders, .. }) = cluster.answers.remove(&ask) else { panic!("no commit") };
     assert_eq!(holders, [[node(leader)]]);
+}
+
+/// Orders count from the proxy of the term that a node obeys, and of that term alone.
+#[test]
+fn an_order_of_another_term_is_not_obeyed() {
+    let mut cluster = Cluster::new(&[AUTO; 3]);
+    cluster.run(3_000);
+    let holder = usize::from(cluster.put("a", 1, 1)[0].0[0]) - 1;
+    let leader = cluster.leader().expect("a leader");
+    let to = (0..3).find(|at| *at != leader && *at != holder).expect("a third");
+    let term = cluster.hosts[to].engine.as_ref().expect("up").presence().term;
+    let mut order = |from: usize, term: Term| {
+        let route = NodeRoute {
+            node: node(holder),
+            name: "h".into(),
+            machine: MachineId::parse("m").expect("valid"),
+            addresses: Vec::new(),
+        };
+        let message = Message::PullOrder { term, content: content(1), size: 1_000, from: vec![route] };
+        let instance = InstanceId(from as u64 * 1_000 + cluster.hosts[from].disk.generation);
+        cluster.deliver(to, Input::Told { from: node(from), instance, message: Box::new(message) });
+        cluster.run(60);
+        cluster.copies(1)
+    };
+    let other = (0..3).find(|at| *at != leader && *at != to).expect("another");
+    assert_eq!(order(other, Term { number: term.number - 1, proxy: node(other) }), 1, "an old term");
+    assert_eq!(order(leader, Term { number: term.number - 1, proxy: node(leader) }), 1, "its own old term");
+    assert_eq!(order(other, term), 1, "not the proxy");
+    assert_eq!(order(leader, term), 2, "the order itself");
+}
+
+/// A proxy that has not read what the others know of does not say that a name is not there.
+#[test]
+fn a_new_proxy_does_not_deny_names_before_it_has_read_the_others() {
+    let mut cluster = Cluster::new(&[Pin::Proxy, AUTO, AUTO]);
+    cluster.run(3_000);
+    assert_eq!(cluster.leader(), Some(0));
+    cluster.cut.insert(0);
+    cluster.run(8_000);
+    cluster.put("a", 1, 2);
+    cluster.kill(0);
+    cluster.run(200);
+    cluster.cut.clear();
+    cluster.lose_pages = true;
+    cluster.start(0);
+    cluster.run_until(20_000, "the pinned one leads", |cluster| cluster.leader() == Some(0));
+    let list = Request::List { selector: Selector::Name(name("a")), after: None };
+    let ask = cluster.ask_of(0, list);
+    cluster.run(200);
+    let reply = cluster.answers.get(&ask);
+    assert!(matches!(reply, Some(Reply::Failed { code: ErrorCode::NotReady, .. })), "{reply:?}");
+    cluster.lose_pages = false;
+    cluster.run(8_000);
+    assert!(cluster.row("a").is_some());
 }

@@ -50,6 +50,8 @@ struct Cluster {
     fail_pulls: usize,
     /// Changes told to this host get lost.
     lose_delta_to: Option<usize>,
+    /// Pages of exchanges get lost.
+    lose_pages: bool,
     /// Nothing can be made durable on this host.
     bad_disk: Option<usize>,
     /// This host's disk does not answer.
@@ -87,6 +89,7 @@ impl Cluster {
             dropped: Vec::new(),
             fail_pulls: 0,
             lose_delta_to: None,
+            lose_pages: false,
             bad_disk: None,
             hold_saves: None,
             hold_drops: None,
@@ -214,6 +217,9 @@ impl Cluster {
                 let message: Message = decode(&encode(message.as_ref())).expect("a message");
                 let instance = InstanceId(at as u64 * 1_000 + self.hosts[at].disk.generation);
                 if self.lose_delta_to == Some(to) && matches!(message, Message::Delta { .. }) {
+                    return;
+                }
+                if self.lose_pages && matches!(message, Message::SyncPage { .. }) {
                     return;
                 }
                 if self.reach(at, to) {

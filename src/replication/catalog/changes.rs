@@ -15,8 +15,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 impl Catalog {
     /// The change that gives `name` the `version`, whose dot is new, in the place of those of its
-    /// versions whose dots are in `replaces`. Dots that are not of live versions of `name` here
-    /// are left out: nobody replaces what they have not seen.
+    /// versions, live or removed, whose dots are in `replaces`. Dots that are not of versions of
+    /// `name` here are left out: nobody replaces what they have not seen.
     #[must_use]
     pub fn delta_put(&self, name: &FileName, version: Version, replaces: &[Dot]) -> Delta {
         self.delta_replace(name, vec![version], replaces)

@@ -337,7 +337,7 @@ impl Cluster {
                     .map(|(_, version)| version.dot)
                     .collect();
                 replaces.extend([dot(1, u64::from(mask)), dot(99, 1)]);
-                let known: BTreeSet<Dot> = catalog.versions(&name).iter().flat_map(dots_of).collect();
+                let known: BTreeSet<Dot> = catalog.all_versions(&name).iter().flat_map(dots_of).collect();
                 let delta = catalog.delta_put(&name, version(new, content, wanted), &replaces);
                 assert!(delta.context.iter().all(|dot| *dot == new || known.contains(dot)));
                 self.made(at, delta);
