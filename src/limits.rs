@@ -349,6 +349,29 @@ pub const DEMO_NODES_MIN: u8 = 4;
 /// Most nodes in a demo: they are processes of one machine.
 pub const DEMO_NODES_MAX: u8 = 32;
 
+// ---- letters (messages between machines) ----
+
+/// Longest type of a letter, in bytes: it is the file name of a hook.
+pub const LETTER_TYPE_BYTES_MAX: usize = 64;
+/// Largest payload of a letter, in bytes; what is larger is put as a file and named.
+pub const LETTER_PAYLOAD_BYTES_MAX: usize = 64 * 1024;
+/// Most files named by one letter: each name may take a kilobyte.
+pub const LETTER_ATTACHMENTS_MAX: usize = 16;
+/// Most letters that wait in a cluster for somebody: a day of one every five seconds to a machine that is off.
+pub const LETTERS_MAX: usize = 20_000;
+/// Most bytes of them: every node has them in memory.
+pub const LETTERS_BYTES_MAX: usize = 32 << 20;
+/// How long a letter is of use unless its sender says otherwise: over a week's holiday of a machine.
+pub const LETTER_LIVES_DEFAULT: Duration = Duration::from_secs(7 * 24 * 3_600);
+/// Longest time a letter can be of use: beyond it, a file is the better place.
+pub const LETTER_LIVES_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
+/// Letters in one request or message: with their payloads they must fit a frame.
+pub const LETTERS_AT_ONCE_MAX: usize = 64;
+/// Streams of letters that are remembered: three priorities of each run in a month of restarts.
+pub const STREAMS_MAX: usize = 4_096;
+/// Machines that get letters although nobody hears them now: those of a large LAN, several times over.
+pub const ROSTER_MAX: usize = 256;
+
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX >= CHUNK_BYTES_MAX);
 const _: () = assert!(VERIFY_CONTENTS_MAX * 32 + 16 < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(VERIFY_STEP_BYTES >= CHUNK_BYTES_MAX as u64);
@@ -375,4 +398,7 @@ const _: () = assert!(HELLO_BYTES_MAX < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(FETCH_WHOLE_BYTES <= FRAME_PAYLOAD_BYTES_MAX as u64);
 const _: () = assert!(STREAM_AHEAD_BYTES >= 2 * CHUNK_BYTES_MAX as u64);
 const _: () = assert!(FETCH_WINDOW_BYTES >= CHUNK_BYTES_MAX as u64);
+const _: () = assert!(
+    LETTER_PAYLOAD_BYTES_MAX + LETTER_ATTACHMENTS_MAX * NAME_BYTES_MAX + ROSTER_MAX * 17 < PAGE_BYTES_TARGET
+);
 const _: () = assert!(WORKING_INTERVAL.as_millis() * 3 < STALL_TIMEOUT.as_millis());

@@ -6,12 +6,16 @@
 
 mod dense_map;
 mod ids;
+mod letter;
 mod name;
 mod node;
 mod version;
 
 pub use dense_map::{ContentMap, ContentSet, DenseMap};
 pub use ids::{ChunkHash, ContentId, DiskId, InstanceId, Lineage, MachineId, NodeId};
+pub use letter::{
+    Letter, LetterId, LetterPlace, LetterType, NewLetter, OWN_TYPES, Priority, StreamId, is_label,
+};
 pub use name::{FileName, NameError};
 pub use node::{DiskState, NodeRoute, Pin, Presence, Term};
 pub use version::{Body, ChunkRef, Dot, Version, Wanted};
