@@ -31,6 +31,7 @@ pub mod discovery;
 pub mod engine;
 pub mod identity;
 pub mod limits;
+pub mod messages;
 pub mod node;
 pub mod replication;
 pub mod roles;

@@ -311,7 +311,8 @@ fn changes(request: &Request) -> bool {
         | Request::Remove { .. }
         | Request::Restore { .. }
         | Request::Drain { .. }
-        | Request::Merge { .. } => true,
+        | Request::Merge { .. }
+        | Request::Post { .. } => true,
         Request::PutOpen { .. }
         | Request::Extend { .. }
         | Request::List { .. }
@@ -331,6 +332,7 @@ fn repeatable(request: &Request) -> bool {
         | Request::Drain { .. }
         | Request::Merge { .. }
         | Request::Why { .. }
+        | Request::Post { .. } // its letters have ids
         | Request::Status => true,
         Request::Remove { .. } | Request::Restore { .. } => false,
     }

@@ -144,11 +144,14 @@ async fn hear_member(connection: Connection, shared: &Shared) -> Result<(), Conn
 }
 
 async fn serve_command(connection: Connection, shared: &Shared) -> Result<(), ConnectionError> {
-    let machine = connection.peer().machine.clone();
+    let (machine, peer) = (connection.peer().machine.clone(), connection.peer().node);
     let (mut reader, mut writer) = connection.split();
     reader.set_timeout(Some(COMMAND_SILENCE));
     reader.refuse_payloads();
-    while let Some((request, _)) = reader.read::<Request>().await? {
+    while let Some((mut request, _)) = reader.read::<Request>().await? {
+        if let Request::Post { sender, .. } = &mut request {
+            *sender = peer; // what TLS proved, not what it says
+        }
         let (ask, answer) = shared.asks.begin();
         let input = Input::Asked { ask, machine: machine.clone(), request: Box::new(request) };
         if shared.heard.send(input).await.is_err() {

@@ -141,6 +141,7 @@ impl Performer {
             Effect::Pull { content, size, from } => self.pull(content, size, from),
             Effect::Check { content, nonce, asker } => self.check(content, nonce, asker),
             Effect::Drop { content, until } => self.drop_content(content, until),
+            Effect::StageLetters { .. } | Effect::RevealLetters { .. } => {}
             Effect::Note(note) => {
                 if let Note::NodeJoined { node, .. } = note {
                     self.links.renew(node);
@@ -475,6 +476,7 @@ fn tell(note: &Note) {
             "another machine uses this node's identity: its data folder was copied; remove `node.key` there"
         ),
         Note::Healed { content, node } => tracing::info!(%content, %node, "a lost copy was replaced"),
+        Note::FileStored { name, content, .. } => tracing::debug!(%content, "stored: {name}"),
         Note::ClockDiffers => tracing::warn!(
             "this machine's clock is more than an hour from the others': nothing expires; set it right"
         ),

@@ -30,6 +30,7 @@ use crate::engine::event::Input;
 use crate::engine::{Config, Engine, Restored};
 use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
 use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, STOP_TIMEOUT};
+use crate::messages::mailbox::Mailbox;
 use crate::replication::{Catalog, CausalContext};
 use crate::store::{Loaded, Store, StoreError};
 use crate::transfer::connection::Endpoint;
@@ -403,8 +404,9 @@ fn make_engine(
     };
     let draining = store.meta_get(DRAINING_KEY)?.is_some_and(|bytes| bytes == [1]);
     let held = loaded.contents.into_iter().map(|(content, _)| content).collect();
-    let mut engine =
-        Engine::new(clock::now(), config, Restored { catalog, held, term: loaded.term, lineage, draining });
+    let mailbox = Mailbox::load(loaded.mail.into_iter());
+    let restored = Restored { catalog, held, term: loaded.term, lineage, draining, mailbox };
+    let mut engine = Engine::new(clock::now(), config, restored);
     engine.handle(clock::now(), Input::WallClock { wall_ms: clock::wall().0 });
     engine.handle(clock::now(), effects::usage(store));
     Ok(engine)
