@@ -12,15 +12,15 @@
 //! remembered until no copy of them can come any more, which also meets letters that were posted
 //! twice because the first answer was lost.
 
+mod comparing;
+mod delivery;
 mod spans;
 
 use crate::limits::{LETTER_LIVES_MAX, LETTERS_BYTES_MAX, LETTERS_MAX, ROSTER_MAX, STREAMS_MAX};
 use crate::types::{InstanceId, Letter, LetterId, LetterPlace, NodeId, StreamId, is_label};
-use crate::wire::encode;
-use crate::wire::mail::{MailKey, MailRow, MailWrite, RosterRow, StreamState, StreamSummary};
+use crate::wire::mail::{MailKey, MailRow, MailWrite, RosterRow, StreamState};
 use spans::Spans;
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
 use std::sync::Arc;
 
 /// What is remembered of streams and delivered letters after they expired: clocks differ, and so much
@@ -178,30 +178,10 @@ impl Mailbox {
         self.places.is_empty()
     }
 
-    /// How many letters wait for `node`.
-    #[must_use]
-    pub fn waiting_for(&self, node: NodeId) -> usize {
-        let waits = |stream: &Stream| {
-            let after = stream.cursors.get(&node).copied().unwrap_or(0);
-            let later = stream.letters.range((Bound::Excluded(after), Bound::Unbounded));
-            later.filter(|(_, letter)| letter.addressees.binary_search(&node).is_ok()).count()
-        };
-        self.streams.values().map(waits).sum()
-    }
-
     /// Whether a letter at this place is held or done with.
     #[must_use]
     pub fn knows(&self, place: LetterPlace) -> bool {
         self.streams.get(&place.stream).is_some_and(|stream| stream.knows(place.number))
-    }
-
-    /// Whether a letter that is held between two numbers is meant for `node`.
-    #[must_use]
-    pub fn is_meant(&self, node: NodeId, stream: StreamId, after: u64, upto: u64) -> bool {
-        self.streams.get(&stream).is_some_and(|stream| {
-            let mut letters = stream.letters.range((Bound::Excluded(after), Bound::Included(upto)));
-            letters.any(|(_, letter)| letter.addressees.binary_search(&node).is_ok())
-        })
     }
 
     /// The next number of a stream.
@@ -303,7 +283,9 @@ impl Mailbox {
     }
 
     fn merge_state(&mut self, id: StreamId, state: &StreamState, merged: &mut Merged) {
-        let Some(done) = Spans::from_wire(&state.done).filter(|done| done.spans() <= SPANS_MAX) else { return };
+        let Some(done) = Spans::from_wire(&state.done).filter(|done| done.spans() <= SPANS_MAX) else {
+            return;
+        };
         if state.cursors.len() > ROSTER_MAX
             || !self.streams.contains_key(&id) && self.streams.len() >= STREAMS_MAX
         {
@@ -363,92 +345,9 @@ impl Mailbox {
         })
     }
 
-    /// Whether a letter is in the inbox of `node`.
-    #[must_use]
-    pub fn has_got(&self, node: NodeId, place: LetterPlace) -> bool {
-        self.streams.get(&place.stream).is_some_and(|stream| {
-            stream.done.contains(place.number)
-                || stream.cursors.get(&node).is_some_and(|at| *at >= place.number)
-        })
-    }
-
-    // ---- delivery ----
-
     /// The streams, by their ids.
     pub fn streams(&self) -> impl Iterator<Item = StreamId> {
         self.streams.keys().copied()
-    }
-
-    /// Up to which number `node` has got what is meant for it.
-    #[must_use]
-    pub fn cursor(&self, node: NodeId, stream: StreamId) -> u64 {
-        self.streams.get(&stream).and_then(|s| s.cursors.get(&node)).copied().unwrap_or(0)
-    }
-
-    /// What of a stream is to be delivered to `node` after the number `after`, at most `most`, and up
-    /// to which number that goes.
-    #[must_use]
-    pub fn due(
-        &self,
-        node: NodeId,
-        id: StreamId,
-        after: u64,
-        most: usize,
-    ) -> (Vec<(LetterPlace, Arc<Letter>)>, u64) {
-        let (mut due, mut at) = (Vec::new(), after);
-        let Some(stream) = self.streams.get(&id) else { return (due, at) };
-        while due.len() < most {
-            let number = at + 1;
-            if let Some(letter) = stream.letters.get(&number) {
-                if letter.addressees.binary_search(&node).is_ok() && !self.seen.contains_key(&letter.id) {
-                    due.push((LetterPlace { stream: id, number }, Arc::clone(letter)));
-                }
-            } else if !stream.done.contains(number) {
-                break;
-            }
-            at = number;
-            if stream.last() <= at {
-                break;
-            }
-        }
-        (due, at)
-    }
-
-    /// Whether letters of a stream beyond `after` are held although the next is not known.
-    #[must_use]
-    pub fn has_gap(&self, id: StreamId, after: u64) -> Option<u64> {
-        let stream = self.streams.get(&id)?;
-        let next = after + 1;
-        if stream.knows(next) {
-            return None;
-        }
-        stream.letters.range(next..).next().map(|(number, _)| *number - 1)
-    }
-
-    /// Whether a letter was delivered here.
-    #[must_use]
-    pub fn is_seen(&self, id: LetterId) -> bool {
-        self.seen.contains_key(&id)
-    }
-
-    /// Letters were put where `node`, this one, finds them; up to `upto` it has got all of the stream.
-    pub fn delivered(
-        &mut self,
-        node: NodeId,
-        stream: StreamId,
-        upto: u64,
-        letters: &[(LetterId, u64)],
-    ) -> Merged {
-        let mut merged = Merged::default();
-        for (id, expires_ms) in letters {
-            let until_ms = expires_ms + AFTERWARDS_MS;
-            self.seen.insert(*id, until_ms);
-            merged.writes.push(MailWrite::Put(Box::new(MailRow::Seen { id: *id, until_ms })));
-        }
-        let cursors = vec![(node, upto)];
-        self.merge_state(stream, &StreamState { until_ms: 0, done: Vec::new(), cursors }, &mut merged);
-        self.settle(&mut merged);
-        merged
     }
 
     // ---- time ----
@@ -490,84 +389,6 @@ impl Mailbox {
             merged.writes.push(MailWrite::Remove(MailKey::Roster(node)));
         }
         merged
-    }
-
-    // ---- comparison ----
-
-    /// Equal for two that know the same of letters that wait, streams and machines. What was
-    /// delivered here is one's own matter. A wrapping sum of each part's hash (FNV-1a).
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        let fnv = |bytes: &[u8]| {
-            bytes.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
-            })
-        };
-        let streams = self.streams.keys().map(|id| fnv(&encode(&self.summary_of(*id))));
-        let roster = self.roster.values().map(|row| fnv(&encode(row)));
-        streams.chain(roster).fold(0, u64::wrapping_add)
-    }
-
-    fn summary_of(&self, id: StreamId) -> Option<StreamSummary> {
-        let stream = self.streams.get(&id)?;
-        let held = Spans::of(stream.letters.keys().copied()).to_wire();
-        Some(StreamSummary { stream: id, state: stream.state(), held })
-    }
-
-    /// What is known of the streams after `after`, some `bytes` of it, and whether that is all.
-    #[must_use]
-    pub fn summary(&self, after: Option<StreamId>, bytes: usize) -> (Vec<StreamSummary>, bool) {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut rows, mut size) = (Vec::new(), 0);
-        for id in self.streams.range((from, Bound::Unbounded)).map(|(id, _)| *id) {
-            if size >= bytes {
-                return (rows, false);
-            }
-            if let Some(row) = self.summary_of(id) {
-                size += 64 + row.held.len() * 18 + row.state.done.len() * 18 + row.state.cursors.len() * 25;
-                rows.push(row);
-            }
-        }
-        (rows, true)
-    }
-
-    /// The places of letters held here that somebody lacks who told this summary of the streams
-    /// after `after`, to the last of them, or to the end.
-    #[must_use]
-    pub fn lacking(
-        &self,
-        after: Option<StreamId>,
-        rows: &[StreamSummary],
-        to_the_end: bool,
-    ) -> Vec<LetterPlace> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let to = match rows.last() {
-            Some(row) if !to_the_end => Bound::Included(row.stream),
-            None if !to_the_end => return Vec::new(),
-            _ => Bound::Unbounded,
-        };
-        if let (Bound::Excluded(from), Bound::Included(to)) = (from, to)
-            && to <= from
-        {
-            return Vec::new();
-        }
-        let known: BTreeMap<StreamId, (Spans, Spans)> = rows
-            .iter()
-            .map(|row| {
-                let spans = |spans: &[(u64, u64)]| Spans::from_wire(spans).unwrap_or_default();
-                (row.stream, (spans(&row.held), spans(&row.state.done)))
-            })
-            .collect();
-        let mut lacking = Vec::new();
-        for (id, stream) in self.streams.range((from, to)) {
-            let theirs = known.get(id);
-            let lacks = |number: u64| {
-                theirs.is_none_or(|(held, done)| !held.contains(number) && !done.contains(number))
-            };
-            let numbers = stream.letters.keys().copied().filter(|number| lacks(*number));
-            lacking.extend(numbers.map(|number| LetterPlace { stream: *id, number }));
-        }
-        lacking
     }
 }
 

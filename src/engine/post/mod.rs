@@ -1,4 +1,4 @@
-//! Letters (messages between machines): taken, told, compared, delivered.
+//! Letters (messages between machines): taken and told; [`comparing`] finds what was missed, [`delivery`] hands out.
 //!
 //! Any node takes letters, numbers them in streams of its own run, and tells everybody; the answer
 //! waits until they are durable here and on one machine more, if one is up. Whoever hears of letters
@@ -8,19 +8,22 @@
 //! A delivery has three steps, so that a letter is in an inbox once whatever happens between
 //! them: the file is made durable where nobody sees it; then that it was delivered; then it is shown.
 
+mod comparing;
+mod delivery;
+
 use super::Engine;
-use super::event::{AskId, Effect};
+use super::event::AskId;
 use super::exchange::AfterSave;
 use crate::clock::Moment;
 use crate::discovery::membership::Freshness;
-use crate::limits::{LETTER_LIVES_MAX, LETTERS_AT_ONCE_MAX, PAGE_BYTES_TARGET};
+use crate::limits::{LETTER_LIVES_MAX, LETTERS_AT_ONCE_MAX};
 use crate::messages::mailbox::{Mailbox, Merged};
-use crate::types::{
-    InstanceId, Letter, LetterId, LetterPlace, NewLetter, NodeId, Priority, StreamId, is_label,
-};
-use crate::wire::mail::{Addressee, MailWrite, PostedLetter, RosterRow, StreamSummary};
+use crate::types::{InstanceId, Letter, LetterId, LetterPlace, NewLetter, NodeId, StreamId, is_label};
+use crate::wire::mail::{Addressee, MailWrite, PostedLetter, RosterRow};
 use crate::wire::message::{ErrorCode, Message, Reply};
 use crate::wire::record::CatalogWrite;
+use comparing::{Comparing, pages};
+use delivery::Staging;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// State of letters.
@@ -71,47 +74,12 @@ struct Taken {
     addressees: Vec<NodeId>,
 }
 
-/// What the shell is making durable.
-#[derive(Debug)]
-struct Staging {
-    upto: BTreeMap<StreamId, u64>,
-    letters: Vec<(StreamId, LetterId, u64)>,
-}
-
-#[derive(Debug, Default)]
-struct Comparing {
-    digest: u64,
-    dirty: bool,
-    changed: Moment,
-    told: Moment,
-    told_to: Option<NodeId>,
-    /// When each peer was last told what this node knows.
-    asked: BTreeMap<NodeId, Moment>,
-}
-
-/// Letters staged at a time.
-const STAGE_MAX: usize = 64;
-/// Wait after a failure to stage, in milliseconds.
-const STAGE_AGAIN_MS: u64 = 1_000;
-/// Cursors are told at most this often, in milliseconds: a burst of letters costs few messages.
-const CURSORS_INTERVAL_MS: u64 = 15;
 /// Wait before letters are told again to a node that has not answered, in milliseconds.
 const TELL_AGAIN_MS: u64 = 1_000;
 /// After this long without a second machine a post is answered "unknown", in milliseconds.
 const POST_MS_MAX: u64 = 10_000;
-/// How often the proxy is told the digest, in milliseconds.
-const DIGEST_INTERVAL_MS: u64 = 2_000;
-/// Mailboxes are compared once this one has stood still for so long, in milliseconds.
-const SETTLED_MS: u64 = 300;
-/// Wait between two comparisons with a peer, in milliseconds.
-const COMPARE_INTERVAL_MS: u64 = 1_000;
-/// Letters sent to a peer in one comparison; it compares again.
-const LACKING_MAX: usize = 2_000;
 /// How often letters expire, in milliseconds.
 const EXPIRE_INTERVAL_MS: u64 = 5_000;
-/// A letter that nobody has keeps those after it waiting for so long, once the run that numbered it is gone:
-/// it was on two disks that both failed, or was never acknowledged.
-const GAP_MS_MAX: u64 = 3_600_000;
 const DAY_MS: u64 = 24 * 3_600_000;
 const UNKNOWN: &str = "it is not durable on a second machine yet; it will be sent if this node stays";
 
@@ -129,14 +97,14 @@ impl Posting {
             gaps: BTreeMap::new(),
             cursors: BTreeMap::new(),
             cursors_told: Moment::default(),
-            comparing: Comparing { dirty: true, ..Comparing::default() },
+            comparing: Comparing::new(),
             expired: Moment::default(),
         }
     }
 
     /// When cursors are to be told.
     pub(super) fn flush_at(&self) -> Option<Moment> {
-        (!self.cursors.is_empty()).then(|| self.cursors_told.plus(CURSORS_INTERVAL_MS))
+        (!self.cursors.is_empty()).then(|| self.cursors_told.plus(delivery::CURSORS_INTERVAL_MS))
     }
 }
 
@@ -359,7 +327,7 @@ impl Engine {
         self.posting.mailbox.len() as u64
     }
 
-    // ---- hearing ----
+    // ---- keeping ----
 
     /// Makes a change of the mailbox durable. Gives the save to wait for, if any.
     fn save_mail(&mut self, merged: Merged) -> Option<u64> {
@@ -371,8 +339,7 @@ impl Engine {
         if writes.is_empty() {
             return self.exchange.last_save();
         }
-        self.posting.comparing.dirty = true;
-        self.posting.comparing.changed = self.now;
+        self.posting.comparing.mailbox_changed(self.now);
         Some(self.save_writes(writes.into_iter().map(CatalogWrite::Mail).collect()))
     }
 
@@ -381,136 +348,9 @@ impl Engine {
         Some(self.wall_ms()).filter(|wall_ms| *wall_ms > 0 && self.is_clock_trusted())
     }
 
-    pub(super) fn letters_heard(
-        &mut self,
-        from: NodeId,
-        letters: Vec<(LetterPlace, Letter)>,
-        ack: Option<u64>,
-    ) {
-        let places: Vec<LetterPlace> = letters.iter().map(|(place, _)| *place).collect();
-        let now_ms = self.letter_clock();
-        let mine = self.config.instance;
-        // Nobody else numbers in this run's streams.
-        let letters = letters
-            .into_iter()
-            .filter(|(place, _)| place.stream.instance != mine || self.posting.mailbox.knows(*place));
-        let letters = letters.collect();
-        let merged = self.posting.mailbox.merge_letters(letters, now_ms);
-        let save = self.save_mail(merged);
-        let Some(ack) = ack else { return };
-        if places.iter().all(|place| self.posting.mailbox.is_whole(*place)) {
-            self.after_save(save, AfterSave::TellLetters { to: from, ack });
-        } else {
-            self.tell_mailbox(from, false);
-        }
-    }
-
-    pub(super) fn cursors_heard(&mut self, from: NodeId, cursors: &[(StreamId, u64)]) {
-        let merged = self.posting.mailbox.merge_cursors(from, cursors);
-        self.save_mail(merged);
-        self.finish_posts();
-    }
-
     fn finish_posts(&mut self) {
         let posts: Vec<u64> = self.posting.posts.keys().copied().collect();
         posts.into_iter().for_each(|post| self.finish_post(post));
-    }
-
-    // ---- delivering ----
-
-    /// Gives the shell what is to be delivered, and tells others how far this node is.
-    pub(super) fn flush_letters(&mut self) {
-        if self.exchange.is_broken() {
-            return;
-        }
-        if self.posting.staging.is_none() && self.now >= self.posting.stage_at {
-            self.stage();
-        }
-        if self.posting.flush_at().is_some_and(|at| at <= self.now) {
-            self.posting.cursors_told = self.now;
-            let cursors: Vec<(StreamId, u64)> =
-                std::mem::take(&mut self.posting.cursors).into_iter().collect();
-            let others: Vec<NodeId> =
-                self.up_nodes().filter(|node| node.node != self.config.node).map(|node| node.node).collect();
-            for node in others {
-                self.send(node, Message::Cursors { cursors: cursors.clone() });
-            }
-        }
-    }
-
-    fn stage(&mut self) {
-        let me = self.config.node;
-        let (mut upto, mut due) = (BTreeMap::new(), Vec::new());
-        let mut streams = std::mem::take(&mut self.posting.look);
-        while let Some(stream) = streams.pop_first() {
-            let mailbox = &self.posting.mailbox;
-            let from = self.posting.taken.get(&stream).copied();
-            let from = from.unwrap_or_else(|| mailbox.cursor(me, stream));
-            let room = STAGE_MAX - due.len();
-            let (letters, at) = mailbox.due(me, stream, from, room);
-            let full = letters.len() == room;
-            match mailbox.has_gap(stream, at) {
-                Some(_) if !full => drop(self.posting.gaps.entry(stream).or_insert(self.now)),
-                _ => drop(self.posting.gaps.remove(&stream)),
-            }
-            if at > from {
-                self.posting.taken.insert(stream, at);
-                if !letters.is_empty() || mailbox.is_meant(me, stream, from, at) {
-                    upto.insert(stream, at);
-                }
-                due.extend(letters);
-            }
-            if full {
-                streams.insert(stream);
-                break;
-            }
-        }
-        self.posting.look.extend(streams);
-        if upto.is_empty() {
-            return;
-        }
-        due.sort_by_key(|(place, letter)| (place.stream.priority, letter.created_us, place.number));
-        let letters =
-            due.iter().map(|(place, letter)| (place.stream, letter.id, letter.expires_ms)).collect();
-        self.posting.staging = Some(Staging { upto, letters });
-        if due.is_empty() {
-            self.letters_staged(true); // all of them were delivered before, under another number
-            return;
-        }
-        let letters: Vec<(Priority, Letter)> =
-            due.into_iter().map(|(place, letter)| (place.stream.priority, Letter::clone(&letter))).collect();
-        self.effects.push_back(Effect::StageLetters { letters });
-    }
-
-    pub(super) fn letters_staged(&mut self, durable: bool) {
-        let Some(staging) = self.posting.staging.take() else { return };
-        if !durable {
-            for stream in staging.upto.into_keys() {
-                self.posting.taken.remove(&stream);
-                self.posting.look.insert(stream);
-            }
-            self.posting.stage_at = self.now.plus(STAGE_AGAIN_MS);
-            return;
-        }
-        let (me, mut merged) = (self.config.node, Merged::default());
-        for (stream, upto) in &staging.upto {
-            let here = staging.letters.iter().filter(|(of, ..)| of == stream);
-            let letters: Vec<(LetterId, u64)> = here.map(|(_, id, expires_ms)| (*id, *expires_ms)).collect();
-            let change = self.posting.mailbox.delivered(me, *stream, *upto, &letters);
-            merged.writes.extend(change.writes);
-        }
-        let save = self.save_mail(merged);
-        let ids = staging.letters.into_iter().map(|(_, id, _)| id).collect();
-        let cursors = staging.upto.into_iter().collect();
-        self.after_save(save, AfterSave::Delivered { ids, cursors });
-    }
-
-    pub(super) fn letters_delivered(&mut self, ids: Vec<LetterId>, cursors: &[(StreamId, u64)]) {
-        if !ids.is_empty() {
-            self.effects.push_back(Effect::RevealLetters { ids });
-        }
-        self.posting.cursors.extend(cursors.iter().copied());
-        self.finish_posts();
     }
 
     // ---- from time to time ----
@@ -574,123 +414,4 @@ impl Engine {
         }
         self.finish_posts();
     }
-
-    /// A letter that nobody has does not hold up for ever those that came after it.
-    fn skip_gaps(&mut self) {
-        let present = self.present_runs();
-        let now = self.now;
-        let over = self.posting.gaps.iter().filter(|(stream, since)| {
-            !present.contains(&stream.instance) && now.since(**since) >= GAP_MS_MAX
-        });
-        for stream in over.map(|(stream, _)| *stream).collect::<Vec<_>>() {
-            self.posting.gaps.remove(&stream);
-            let at = self.posting.taken.get(&stream).copied();
-            let at = at.unwrap_or_else(|| self.posting.mailbox.cursor(self.config.node, stream));
-            if let Some(last) = self.posting.mailbox.has_gap(stream, at) {
-                self.posting.taken.insert(stream, last);
-                self.posting.look.insert(stream);
-            }
-        }
-    }
-
-    // ---- comparing ----
-
-    fn my_digest(&mut self) -> u64 {
-        if std::mem::take(&mut self.posting.comparing.dirty) {
-            self.posting.comparing.digest = self.posting.mailbox.digest();
-        }
-        self.posting.comparing.digest
-    }
-
-    fn tell_digest(&mut self) {
-        let Some(proxy) = self.me.proxy.filter(|proxy| *proxy != self.config.node) else { return };
-        let comparing = &self.posting.comparing;
-        let rested = self.now.since(comparing.told) >= DIGEST_INTERVAL_MS;
-        if self.freshness_of(proxy) == Freshness::Up && (rested || comparing.told_to != Some(proxy)) {
-            let digest = self.my_digest();
-            let comparing = &mut self.posting.comparing;
-            (comparing.told, comparing.told_to) = (self.now, Some(proxy));
-            self.send(proxy, Message::MailDigest { digest });
-        }
-    }
-
-    pub(super) fn mail_digest_heard(&mut self, from: NodeId, digest: u64) {
-        let now = self.now;
-        let comparing = &mut self.posting.comparing;
-        let asked = comparing.asked.get(&from).copied().unwrap_or_default();
-        // A mailbox that never stands still is compared all the same, only less often.
-        let settled =
-            now.since(comparing.changed) >= SETTLED_MS || now.since(asked) >= 4 * COMPARE_INTERVAL_MS;
-        if !settled || now.since(asked) < COMPARE_INTERVAL_MS || self.congestion.holds_up(from) {
-            return;
-        }
-        if self.my_digest() != digest {
-            self.posting.comparing.asked.insert(from, now);
-            self.tell_mailbox(from, true);
-        }
-    }
-
-    fn tell_mailbox(&mut self, to: NodeId, reply: bool) {
-        let mut after = None;
-        loop {
-            let (streams, last) = self.posting.mailbox.summary(after, PAGE_BYTES_TARGET);
-            let next = streams.last().map(|row| row.stream);
-            let roster = if last { self.posting.mailbox.roster().cloned().collect() } else { Vec::new() };
-            self.send(to, Message::MailSummary { after, streams, last, roster, reply });
-            if last {
-                return;
-            }
-            after = next;
-        }
-    }
-
-    pub(super) fn mail_summary_heard(
-        &mut self,
-        from: NodeId,
-        after: Option<StreamId>,
-        streams: &[StreamSummary],
-        last: bool,
-        roster: &[RosterRow],
-        reply: bool,
-    ) {
-        if self.exchange.is_broken() {
-            return;
-        }
-        let states: Vec<_> = streams.iter().map(|row| (row.stream, row.state.clone())).collect();
-        let merged = self.posting.mailbox.merge_states(&states);
-        self.save_mail(merged);
-        let writes = self.posting.mailbox.merge_roster(roster);
-        self.save_mail_rows(writes);
-        if !self.congestion.holds_up(from) {
-            let lacking = self.posting.mailbox.lacking(after, streams, last);
-            let letters = lacking.into_iter().take(LACKING_MAX).filter_map(|place| {
-                self.posting.mailbox.letter(place).map(|letter| (place, Letter::clone(letter)))
-            });
-            for page in pages(letters.collect()) {
-                self.send(from, Message::Letters { letters: page, ack: None });
-            }
-        }
-        if reply && last {
-            self.tell_mailbox(from, false);
-        }
-        self.finish_posts();
-    }
-}
-
-/// Letters in portions that fit a frame.
-fn pages(letters: Vec<(LetterPlace, Letter)>) -> Vec<Vec<(LetterPlace, Letter)>> {
-    let (mut pages, mut bytes) = (Vec::new(), usize::MAX);
-    for (place, letter) in letters {
-        let names: usize = letter.attachments.iter().map(|name| name.as_str().len() + 2).sum();
-        let size = letter.payload.len() + names + letter.addressees.len() * 17 + 256;
-        if bytes.saturating_add(size) > PAGE_BYTES_TARGET {
-            pages.push(Vec::new());
-            bytes = 0;
-        }
-        bytes += size;
-        if let Some(page) = pages.last_mut() {
-            page.push((place, letter));
-        }
-    }
-    pages
 }
