@@ -210,7 +210,8 @@ impl Mailbox {
         for (place, letter) in letters {
             let lives = u64::try_from(LETTER_LIVES_MAX.as_millis()).unwrap_or(u64::MAX);
             let expired = now_ms.is_some_and(|now| letter.expires_ms <= now);
-            let absurd = now_ms.is_some_and(|now| letter.expires_ms > now + lives + AFTERWARDS_MS);
+            let absurd =
+                now_ms.is_some_and(|now| letter.expires_ms > now.saturating_add(lives + AFTERWARDS_MS));
             if absurd || place.number == 0 || place.number == u64::MAX {
                 continue;
             }
@@ -304,8 +305,9 @@ impl Mailbox {
             stream.until_ms = state.until_ms;
             changed = true;
         }
-        let gone: Vec<u64> =
-            stream.letters.keys().copied().filter(|number| stream.done.contains(*number)).collect();
+        let letters =
+            |(first, last): (u64, u64)| stream.letters.range(first..=last).map(|(number, _)| *number);
+        let gone: Vec<u64> = done.to_wire().into_iter().flat_map(letters).collect();
         for number in gone {
             self.let_go(LetterPlace { stream: id, number }, merged);
         }
@@ -339,9 +341,8 @@ impl Mailbox {
     #[must_use]
     pub fn is_whole(&self, place: LetterPlace) -> bool {
         self.streams.get(&place.stream).is_some_and(|stream| {
-            let held = |first: u64| (first..=place.number).take_while(|number| stream.knows(*number)).count();
-            let first = stream.done.to_wire().first().filter(|span| span.0 == 1).map_or(0, |span| span.1);
-            first >= place.number || held(first + 1) as u64 == place.number - first
+            let held = stream.letters.range(..=place.number).count() as u64;
+            stream.done.count_upto(place.number) + held == place.number
         })
     }
 
@@ -382,8 +383,12 @@ impl Mailbox {
             merged.writes.push(MailWrite::Remove(MailKey::Seen(id)));
         }
         let today = u32::try_from(now_ms / DAY_MS).unwrap_or(u32::MAX);
-        let lost: Vec<NodeId> =
-            self.roster.values().filter(|row| row.day + ROSTER_DAYS < today).map(|row| row.node).collect();
+        let lost: Vec<NodeId> = self
+            .roster
+            .values()
+            .filter(|row| row.day.saturating_add(ROSTER_DAYS) < today)
+            .map(|row| row.node)
+            .collect();
         for node in lost {
             self.roster.remove(&node);
             merged.writes.push(MailWrite::Remove(MailKey::Roster(node)));

@@ -237,3 +237,46 @@ fn there_is_a_bound_to_what_is_kept() {
     mailbox.merge_letters(vec![(place, big(n + 1))], None);
     assert!(!mailbox.knows(place) && !mailbox.is_whole(place));
 }
+
+/// What a peer says of a stream may span all numbers that there are: nothing counts them one by one.
+#[test]
+fn spans_and_cursors_of_any_length_cost_no_time() {
+    const FAR: u64 = u64::MAX - 1;
+    let mut mailbox = Mailbox::default();
+    let place = |number: u64| LetterPlace { stream: stream(0, 1), number };
+    mailbox.merge_letters(
+        vec![(place(1), letter(1, vec![node(1)])), (place(3), letter(3, vec![node(1)]))],
+        None,
+    );
+    assert!(!mailbox.is_whole(place(3)) && mailbox.is_whole(place(1)));
+    let say = |mailbox: &mut Mailbox, done: Vec<(u64, u64)>, cursors: Vec<(NodeId, u64)>| {
+        mailbox.merge_states(&[(stream(0, 1), StreamState { until_ms: 1, done, cursors })])
+    };
+    say(&mut mailbox, vec![(2, 2), (5, FAR)], vec![(node(2), FAR)]);
+    let (due, upto) = mailbox.due(node(1), stream(0, 1), 0, 10);
+    assert_eq!((due.len(), upto), (2, 3), "the fourth is not known");
+    assert_eq!(mailbox.has_gap(stream(0, 1), 3), None, "no letter waits behind it");
+    assert!(mailbox.is_whole(place(3)) && !mailbox.is_whole(place(FAR)));
+    say(&mut mailbox, vec![(1, FAR)], vec![(node(1), FAR), (node(2), u64::MAX)]);
+    assert!(mailbox.is_empty() && mailbox.is_whole(place(FAR)));
+    assert_eq!(mailbox.due(node(1), stream(0, 1), 0, 10).1, FAR);
+    assert_eq!(mailbox.due(node(1), stream(0, 1), FAR, 10).1, FAR);
+    assert_eq!(mailbox.has_gap(stream(0, 1), FAR), None);
+    assert_eq!(mailbox.cursor(node(2), stream(0, 1)), FAR, "the greatest number is none");
+    for nonsense in [vec![(0, 5)], vec![(9, 3)], vec![(1, 2), (3, 4)], vec![(1, u64::MAX)]] {
+        let before = mailbox.digest();
+        say(&mut mailbox, nonsense, vec![(node(3), 7)]);
+        assert_eq!(mailbox.digest(), before);
+    }
+}
+
+#[test]
+fn times_without_end_do_not_overflow() {
+    let mut mailbox = Mailbox::default();
+    let place = LetterPlace { stream: stream(0, 1), number: 1 };
+    let for_ever = Letter { expires_ms: u64::MAX, ..letter(1, vec![node(1)]) };
+    mailbox.merge_letters(vec![(place, for_ever.clone())], None);
+    mailbox.delivered(node(1), stream(0, 1), 1, &[(for_ever.id, for_ever.expires_ms)]);
+    mailbox.heard(node(1), "h1", u32::MAX);
+    mailbox.expire(u64::MAX, &BTreeSet::new());
+}
