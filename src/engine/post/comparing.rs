@@ -6,7 +6,7 @@ use crate::clock::Moment;
 use crate::discovery::membership::Freshness;
 use crate::limits::PAGE_BYTES_TARGET;
 use crate::types::{Letter, LetterPlace, NodeId, StreamId};
-use crate::wire::mail::{RosterRow, StreamSummary};
+use crate::wire::mail::{RosterRow, StreamState, StreamSummary};
 use crate::wire::message::Message;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,8 @@ pub(super) struct Comparing {
     told_to: Option<NodeId>,
     /// When each peer was last told what this node knows.
     asked: BTreeMap<NodeId, Moment>,
+    /// When each was last told because it asked, or because letters that came from it are missing.
+    answered: BTreeMap<NodeId, Moment>,
 }
 
 /// How often the proxy is told the digest, in milliseconds.
@@ -29,6 +31,8 @@ const DIGEST_INTERVAL_MS: u64 = 2_000;
 const SETTLED_MS: u64 = 300;
 /// Wait between two comparisons with a peer, in milliseconds.
 const COMPARE_INTERVAL_MS: u64 = 1_000;
+/// Wait between two answers to a peer, in milliseconds: each is all that is known.
+const ANSWER_INTERVAL_MS: u64 = 200;
 /// Letters sent to a peer in one comparison; it compares again.
 const LACKING_MAX: usize = 2_000;
 
@@ -41,6 +45,12 @@ impl Comparing {
         self.dirty = true;
         self.changed = now;
     }
+
+    /// Forgets the peers that are not known any more.
+    pub(super) fn retain(&mut self, known: impl Fn(NodeId) -> bool) {
+        self.asked.retain(|node, _| known(*node));
+        self.answered.retain(|node, _| known(*node));
+    }
 }
 
 impl Engine {
@@ -50,7 +60,12 @@ impl Engine {
         letters: Vec<(LetterPlace, Letter)>,
         ack: Option<u64>,
     ) {
-        let places: Vec<LetterPlace> = letters.iter().map(|(place, _)| *place).collect();
+        // Who knows all up to the last knows them all.
+        let mut last: BTreeMap<StreamId, u64> = BTreeMap::new();
+        for (place, _) in &letters {
+            let last = last.entry(place.stream).or_default();
+            *last = place.number.max(*last);
+        }
         let now_ms = self.letter_clock();
         let mine = self.config.instance;
         // Nobody else numbers in this run's streams.
@@ -61,10 +76,11 @@ impl Engine {
         let merged = self.posting.mailbox.merge_letters(letters, now_ms);
         let save = self.save_mail(merged);
         let Some(ack) = ack else { return };
-        if places.iter().all(|place| self.posting.mailbox.is_whole(*place)) {
+        let mut last = last.into_iter().map(|(stream, number)| LetterPlace { stream, number });
+        if last.all(|place| self.posting.mailbox.is_whole(place)) {
             self.after_save(save, AfterSave::TellLetters { to: from, ack });
         } else {
-            self.tell_mailbox(from, false);
+            self.answer_mailbox(from);
         }
     }
 
@@ -103,18 +119,47 @@ impl Engine {
         }
     }
 
+    fn answer_mailbox(&mut self, to: NodeId) {
+        let answered = self.posting.comparing.answered.get(&to).copied().unwrap_or_default();
+        if self.now.since(answered) >= ANSWER_INTERVAL_MS {
+            self.posting.comparing.answered.insert(to, self.now);
+            self.tell_mailbox(to, false);
+        }
+    }
+
     fn tell_mailbox(&mut self, to: NodeId, reply: bool) {
-        let mut after = None;
+        let (mut pages, mut after) = (Vec::new(), None);
         loop {
             let (streams, last) = self.posting.mailbox.summary(after, PAGE_BYTES_TARGET);
             let next = streams.last().map(|row| row.stream);
             let roster = if last { self.posting.mailbox.roster().cloned().collect() } else { Vec::new() };
-            self.send(to, Message::MailSummary { after, streams, last, roster, reply });
+            pages.push(Message::MailSummary { after, streams, last, roster, reply });
             if last {
-                return;
+                break;
             }
             after = next;
         }
+        // A cursor that is believed lets others forget the letters.
+        let save = self.exchange.last_save();
+        self.after_save(save, AfterSave::TellMailbox { to, pages });
+    }
+
+    /// Whether a stream can be so: in those of this run there are no numbers but those it gave, else the next
+    /// would be taken for done with.
+    fn is_possible(&self, stream: StreamId, state: &StreamState) -> bool {
+        let numbers = state.done.iter().map(|span| span.1).chain(state.cursors.iter().map(|cursor| cursor.1));
+        stream.instance != self.config.instance
+            || numbers.max().is_some_and(|last| last < self.posting.mailbox.next_number(stream))
+    }
+
+    pub(in crate::engine) fn cursors_heard(&mut self, from: NodeId, cursors: &[(StreamId, u64)]) {
+        let possible = |(stream, at): &(StreamId, u64)| {
+            stream.instance != self.config.instance || *at < self.posting.mailbox.next_number(*stream)
+        };
+        let cursors: Vec<(StreamId, u64)> = cursors.iter().copied().filter(possible).collect();
+        let merged = self.posting.mailbox.merge_cursors(from, &cursors);
+        self.save_mail(merged);
+        self.finish_posts();
     }
 
     pub(in crate::engine) fn mail_summary_heard(
@@ -129,13 +174,16 @@ impl Engine {
         if self.exchange.is_broken() {
             return;
         }
-        let states: Vec<_> = streams.iter().map(|row| (row.stream, row.state.clone())).collect();
-        let merged = self.posting.mailbox.merge_states(&states);
+        let now_ms = self.letter_clock();
+        let possible = streams.iter().filter(|row| self.is_possible(row.stream, &row.state));
+        let states: Vec<_> = possible.map(|row| (row.stream, row.state.clone())).collect();
+        let merged = self.posting.mailbox.merge_states(&states, now_ms);
         self.save_mail(merged);
-        let writes = self.posting.mailbox.merge_roster(roster);
+        let writes = self.posting.mailbox.merge_roster(roster, now_ms);
         self.save_mail_rows(writes);
         if !self.congestion.holds_up(from) {
-            let lacking = self.posting.mailbox.lacking(after, streams, last);
+            let mut lacking = self.posting.mailbox.lacking(after, streams, last);
+            lacking.sort_by_key(|place| (place.stream.priority, *place));
             let letters = lacking.into_iter().take(LACKING_MAX).filter_map(|place| {
                 self.posting.mailbox.letter(place).map(|letter| (place, Letter::clone(letter)))
             });
@@ -144,7 +192,7 @@ impl Engine {
             }
         }
         if reply && last {
-            self.tell_mailbox(from, false);
+            self.answer_mailbox(from);
         }
         self.finish_posts();
     }

@@ -4,9 +4,10 @@ use super::super::Engine;
 use super::super::event::Effect;
 use super::super::exchange::AfterSave;
 use crate::messages::mailbox::Merged;
-use crate::types::{Letter, LetterId, NodeId, Priority, StreamId};
+use crate::types::{Letter, LetterId, LetterPlace, NodeId, Priority, StreamId};
 use crate::wire::message::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What the shell is making durable.
 #[derive(Debug)]
@@ -48,9 +49,12 @@ impl Engine {
 
     fn stage(&mut self) {
         let me = self.config.node;
-        let (mut upto, mut due) = (BTreeMap::new(), Vec::new());
-        let mut streams = std::mem::take(&mut self.posting.look);
-        while let Some(stream) = streams.pop_first() {
+        let (mut upto, mut due): (BTreeMap<StreamId, u64>, Vec<(LetterPlace, Arc<Letter>)>) =
+            Default::default();
+        let mut streams: Vec<StreamId> = std::mem::take(&mut self.posting.look).into_iter().collect();
+        streams.sort_by_key(|stream| (stream.priority, *stream));
+        let mut streams = streams.into_iter();
+        while let Some(stream) = streams.next() {
             let mailbox = &self.posting.mailbox;
             let from = self.posting.taken.get(&stream).copied();
             let from = from.unwrap_or_else(|| mailbox.cursor(me, stream));
@@ -69,7 +73,7 @@ impl Engine {
                 due.extend(letters);
             }
             if full {
-                streams.insert(stream);
+                self.posting.look.insert(stream);
                 break;
             }
         }
@@ -78,6 +82,9 @@ impl Engine {
             return;
         }
         due.sort_by_key(|(place, letter)| (place.stream.priority, letter.created_us, place.number));
+        // One that was posted twice may wait under two numbers.
+        let mut once = BTreeSet::new();
+        due.retain(|(_, letter)| once.insert(letter.id));
         let letters =
             due.iter().map(|(place, letter)| (place.stream, letter.id, letter.expires_ms)).collect();
         self.posting.staging = Some(Staging { upto, letters });
@@ -118,12 +125,6 @@ impl Engine {
             self.effects.push_back(Effect::RevealLetters { ids });
         }
         self.posting.cursors.extend(cursors.iter().copied());
-        self.finish_posts();
-    }
-
-    pub(in crate::engine) fn cursors_heard(&mut self, from: NodeId, cursors: &[(StreamId, u64)]) {
-        let merged = self.posting.mailbox.merge_cursors(from, cursors);
-        self.save_mail(merged);
         self.finish_posts();
     }
 

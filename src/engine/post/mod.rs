@@ -16,7 +16,7 @@ use super::event::AskId;
 use super::exchange::AfterSave;
 use crate::clock::Moment;
 use crate::discovery::membership::Freshness;
-use crate::limits::{LETTER_LIVES_MAX, LETTERS_AT_ONCE_MAX};
+use crate::limits::{LETTER_LIVES_MAX, LETTERS_AT_ONCE_MAX, ROSTER_MAX};
 use crate::messages::mailbox::{Mailbox, Merged};
 use crate::types::{InstanceId, Letter, LetterId, LetterPlace, NewLetter, NodeId, StreamId, is_label};
 use crate::wire::mail::{Addressee, MailWrite, PostedLetter, RosterRow};
@@ -31,7 +31,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Posting {
     pub(super) mailbox: Mailbox,
     posts: BTreeMap<u64, Post>,
-    /// Begins at the run's random id, as answers to an earlier run must not count.
+    /// Counts posts and messages of them. Begins at the run's random id, as answers to an earlier run must
+    /// not count.
     begun: u64,
     /// Of the last letter that this node took.
     created_us: u64,
@@ -55,8 +56,8 @@ pub(super) struct Posting {
 struct Post {
     ask: AskId,
     letters: Vec<Taken>,
-    /// Nodes of other machines that have not said that they have them.
-    waiting: BTreeSet<NodeId>,
+    /// Nodes of other machines, each with the numbers of the messages that it has not acknowledged.
+    waiting: BTreeMap<NodeId, BTreeSet<u64>>,
     saved: bool,
     /// Another machine has them.
     held: bool,
@@ -100,6 +101,11 @@ impl Posting {
             comparing: Comparing::new(),
             expired: Moment::default(),
         }
+    }
+
+    fn next(&mut self) -> u64 {
+        self.begun = self.begun.wrapping_add(1);
+        self.begun
     }
 
     /// When cursors are to be told.
@@ -222,7 +228,14 @@ impl Engine {
             known.insert(presence.node, (presence.name.clone(), self.today(), up));
         }
         let Some(target) = target else {
-            return Ok(known.into_keys().filter(|node| *node != sender).collect());
+            known.remove(&sender);
+            let mut all: Vec<(NodeId, (bool, u32))> =
+                known.into_iter().map(|(node, (_, day, up))| (node, (up, day))).collect();
+            // Those that are here first, should there ever be too many.
+            all.sort_by_key(|(node, heard)| (std::cmp::Reverse(*heard), *node));
+            all.truncate(ROSTER_MAX);
+            all.sort_unstable();
+            return Ok(all.into_iter().map(|(node, _)| node).collect());
         };
         let meant = known.iter().filter(|(node, (name, ..))| **name == *target || node.to_string() == target);
         let best = meant.max_by_key(|(node, (_, day, up))| (*up, *day, **node)).map(|(node, _)| *node);
@@ -241,13 +254,15 @@ impl Engine {
         merged: Merged,
         wait_ms: u64,
     ) {
-        self.posting.begun = self.posting.begun.wrapping_add(1);
-        let (id, now) = (self.posting.begun, self.now);
+        let (id, now) = (self.posting.next(), self.now);
         let up: Vec<NodeId> =
             self.up_nodes().filter(|node| node.node != self.config.node).map(|node| node.node).collect();
+        let pages: Vec<_> = pages(told).into_iter().map(|page| (self.posting.next(), page)).collect();
+        let acks: BTreeSet<u64> = pages.iter().map(|(ack, _)| *ack).collect();
         let others = self.up_nodes().filter(|node| node.machine != self.config.machine);
-        let mut waiting: BTreeSet<NodeId> = others.map(|node| node.node).collect();
-        if told.is_empty() {
+        let mut waiting: BTreeMap<NodeId, BTreeSet<u64>> =
+            others.map(|node| (node.node, acks.clone())).collect();
+        if acks.is_empty() {
             waiting.clear(); // nobody is to get them
         }
         let post = Post {
@@ -262,9 +277,9 @@ impl Engine {
         };
         self.posting.posts.insert(id, post);
         let save = self.save_mail(merged);
-        for page in pages(told) {
+        for (ack, page) in pages {
             for node in &up {
-                self.send(*node, Message::Letters { letters: page.clone(), ack: Some(id) });
+                self.send(*node, Message::Letters { letters: page.clone(), ack: Some(ack) });
             }
         }
         self.after_save(save, AfterSave::Posted { post: id });
@@ -279,11 +294,18 @@ impl Engine {
 
     pub(super) fn letters_stored(&mut self, from: NodeId, ack: u64) {
         let elsewhere = self.presence_of(from).is_some_and(|node| node.machine != self.config.machine);
-        if let Some(post) = self.posting.posts.get_mut(&ack) {
+        let told = |post: &Post| post.waiting.get(&from).is_some_and(|acks| acks.contains(&ack));
+        let Some((id, post)) = self.posting.posts.iter_mut().find(|(_, post)| told(post)) else { return };
+        let id = *id;
+        let left = post.waiting.get_mut(&from).map_or(0, |acks| {
+            acks.remove(&ack);
+            acks.len()
+        });
+        if left == 0 {
             post.waiting.remove(&from);
             post.held |= elsewhere;
         }
-        self.finish_post(ack);
+        self.finish_post(id);
     }
 
     pub(super) fn post_gone(&mut self, ask: AskId) {
@@ -368,10 +390,14 @@ impl Engine {
         self.skip_gaps();
         if self.now.since(self.posting.expired) >= EXPIRE_INTERVAL_MS {
             self.posting.expired = self.now;
+            self.posting.comparing.retain(|node| self.members.get(node).is_some());
             if let Some(now_ms) = self.letter_clock() {
                 let present = self.present_runs();
                 let merged = self.posting.mailbox.expire(now_ms, &present);
                 self.save_mail(merged);
+                let known: BTreeSet<StreamId> = self.posting.mailbox.streams().collect();
+                self.posting.taken.retain(|stream, _| known.contains(stream));
+                self.posting.gaps.retain(|stream, _| known.contains(stream));
             }
         }
         self.tell_digest();
@@ -387,30 +413,38 @@ impl Engine {
             .up_nodes()
             .map(|presence| RosterRow { node: presence.node, name: presence.name.clone(), day })
             .collect();
-        let writes = self.posting.mailbox.merge_roster(&here);
+        let writes = self.posting.mailbox.merge_roster(&here, None);
         self.save_mail_rows(writes);
     }
 
     fn tell_posts_again(&mut self) {
         let up: BTreeSet<NodeId> = self.up_nodes().map(|node| node.node).collect();
-        let now = self.now;
+        let (now, posting) = (self.now, &mut self.posting);
         let mut again = Vec::new();
-        for (id, post) in &mut self.posting.posts {
-            post.waiting.retain(|node| up.contains(node));
+        for post in posting.posts.values_mut() {
+            post.waiting.retain(|node, _| up.contains(node));
             if post.held || now.since(post.told) < TELL_AGAIN_MS {
                 continue;
             }
             post.told = now;
             let held = post.letters.iter().filter_map(|Taken { place, .. }| {
-                self.posting.mailbox.letter(*place).map(|letter| (*place, Letter::clone(letter)))
+                posting.mailbox.letter(*place).map(|letter| (*place, Letter::clone(letter)))
             });
-            let held: Vec<(LetterPlace, Letter)> = held.collect();
-            again.extend(post.waiting.iter().map(|node| (*node, *id, held.clone())));
-        }
-        for (node, id, letters) in again {
-            for page in pages(letters) {
-                self.send(node, Message::Letters { letters: page, ack: Some(id) });
+            let pages = pages(held.collect()).into_iter().map(|page| {
+                posting.begun = posting.begun.wrapping_add(1);
+                (posting.begun, page)
+            });
+            let pages: Vec<_> = pages.collect();
+            if pages.is_empty() {
+                post.waiting.clear(); // all of them are done with
             }
+            for (node, acks) in &mut post.waiting {
+                *acks = pages.iter().map(|(ack, _)| *ack).collect();
+                again.extend(pages.iter().map(|(ack, page)| (*node, *ack, page.clone())));
+            }
+        }
+        for (node, ack, letters) in again {
+            self.send(node, Message::Letters { letters, ack: Some(ack) });
         }
         self.finish_posts();
     }

@@ -35,13 +35,12 @@ impl Mailbox {
         let from = after.map_or(Bound::Unbounded, Bound::Excluded);
         let (mut rows, mut size) = (Vec::new(), 0);
         for id in self.streams.range((from, Bound::Unbounded)).map(|(id, _)| *id) {
-            if size >= bytes {
+            let Some(row) = self.summary_of(id) else { continue };
+            size += 64 + row.held.len() * 18 + row.state.done.len() * 18 + row.state.cursors.len() * 25;
+            if size > bytes && !rows.is_empty() {
                 return (rows, false);
             }
-            if let Some(row) = self.summary_of(id) {
-                size += 64 + row.held.len() * 18 + row.state.done.len() * 18 + row.state.cursors.len() * 25;
-                rows.push(row);
-            }
+            rows.push(row);
         }
         (rows, true)
     }

@@ -1,8 +1,9 @@
 //! What of a mailbox is to be delivered to whom, and what was.
 
 use super::{AFTERWARDS_MS, Mailbox, Merged, Stream};
+use crate::limits::LETTERS_SEEN_MAX;
 use crate::types::{Letter, LetterId, LetterPlace, NodeId, StreamId};
-use crate::wire::mail::{MailRow, MailWrite, StreamState};
+use crate::wire::mail::{MailKey, MailRow, MailWrite, StreamState};
 use std::ops::Bound;
 use std::sync::Arc;
 
@@ -98,8 +99,16 @@ impl Mailbox {
         let mut merged = Merged::default();
         for (id, expires_ms) in letters {
             let until_ms = expires_ms.saturating_add(AFTERWARDS_MS);
-            self.seen.insert(*id, until_ms);
+            if self.seen.insert(*id, until_ms).is_none() {
+                self.seen_order.push_back(*id);
+            }
             merged.writes.push(MailWrite::Put(Box::new(MailRow::Seen { id: *id, until_ms })));
+        }
+        while self.seen.len() > LETTERS_SEEN_MAX
+            && let Some(id) = self.seen_order.pop_front()
+        {
+            self.seen.remove(&id);
+            merged.writes.push(MailWrite::Remove(MailKey::Seen(id)));
         }
         let cursors = vec![(node, upto)];
         self.merge_state(stream, &StreamState { until_ms: 0, done: Vec::new(), cursors }, &mut merged);

@@ -16,18 +16,18 @@ mod comparing;
 mod delivery;
 mod spans;
 
-use crate::limits::{LETTER_LIVES_MAX, LETTERS_BYTES_MAX, LETTERS_MAX, ROSTER_MAX, STREAMS_MAX};
+use crate::limits::{
+    LETTER_LIVES_MAX, LETTERS_BYTES_MAX, LETTERS_MAX, ROSTER_MAX, SPANS_MAX, STREAM_SPANS_MAX, STREAMS_MAX,
+};
 use crate::types::{InstanceId, Letter, LetterId, LetterPlace, NodeId, StreamId, is_label};
 use crate::wire::mail::{MailKey, MailRow, MailWrite, RosterRow, StreamState};
 use spans::Spans;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What is remembered of streams and delivered letters after they expired: clocks differ, and so much
 /// later nobody has them any more.
 const AFTERWARDS_MS: u64 = 24 * 3_600_000;
-/// Spans in what is done with of a stream; beyond, it is hostile.
-const SPANS_MAX: usize = 4_096;
 /// A machine that was not heard for so many days gets no letters any more.
 const ROSTER_DAYS: u32 = 31;
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -40,8 +40,12 @@ pub struct Mailbox {
     places: BTreeMap<LetterId, LetterPlace>,
     /// Delivered here, and until when they could come again.
     seen: BTreeMap<LetterId, u64>,
+    /// In the order in which they are forgotten when there are too many.
+    seen_order: VecDeque<LetterId>,
     roster: BTreeMap<NodeId, RosterRow>,
     bytes: usize,
+    /// In what is done with, of all streams.
+    spans: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -97,6 +101,16 @@ impl Stream {
     }
 }
 
+/// No honest letter is of use beyond then.
+fn horizon(now_ms: u64) -> u64 {
+    let lives_ms = u64::try_from(LETTER_LIVES_MAX.as_millis()).unwrap_or(u64::MAX);
+    now_ms.saturating_add(lives_ms).saturating_add(AFTERWARDS_MS)
+}
+
+fn day(now_ms: u64) -> u32 {
+    u32::try_from(now_ms / DAY_MS).unwrap_or(u32::MAX)
+}
+
 /// Room that a letter takes in memory, in bytes.
 fn weight(letter: &Letter) -> usize {
     let names: usize = letter.attachments.iter().map(|name| name.as_str().len() + 16).sum();
@@ -108,20 +122,23 @@ impl Mailbox {
     #[must_use]
     pub fn load(rows: impl Iterator<Item = MailRow>) -> Mailbox {
         let mut mailbox = Mailbox::default();
-        let mut letters = Vec::new();
+        let (mut letters, mut seen) = (Vec::new(), Vec::new());
         for row in rows {
             match row {
                 MailRow::Letter { place, letter } => letters.push((place, letter)),
                 MailRow::Stream { stream, state } => {
                     mailbox.merge_state(stream, &state, &mut Merged::default());
                 }
-                MailRow::Seen { id, until_ms } => drop(mailbox.seen.insert(id, until_ms)),
+                MailRow::Seen { id, until_ms } => seen.push((until_ms, id)),
                 MailRow::Roster(row) => drop(mailbox.roster.insert(row.node, row)),
             }
         }
         for (place, letter) in letters {
             mailbox.hold(place, letter, &mut Merged::default());
         }
+        seen.sort_unstable();
+        mailbox.seen_order = seen.iter().map(|(_, id)| *id).collect();
+        mailbox.seen = seen.into_iter().map(|(until_ms, id)| (id, until_ms)).collect();
         mailbox
     }
 
@@ -129,13 +146,14 @@ impl Mailbox {
 
     /// A machine was heard on a day, counted from 1970.
     pub fn heard(&mut self, node: NodeId, name: &str, day: u32) -> Vec<MailWrite> {
-        self.merge_roster(&[RosterRow { node, name: name.into(), day }])
+        self.merge_roster(&[RosterRow { node, name: name.into(), day }], None)
     }
 
-    /// What another knows of machines.
-    pub fn merge_roster(&mut self, rows: &[RosterRow]) -> Vec<MailWrite> {
+    /// What another knows of machines. A day that is far ahead would keep a machine for ever.
+    pub fn merge_roster(&mut self, rows: &[RosterRow], now_ms: Option<u64>) -> Vec<MailWrite> {
         let mut writes = Vec::new();
-        for row in rows {
+        let last = now_ms.map_or(u32::MAX, |now_ms| day(now_ms).saturating_add(ROSTER_DAYS));
+        for row in rows.iter().filter(|row| row.day <= last) {
             let known = self.roster.get(&row.node);
             let newer = known.is_none_or(|known| (known.day, &known.name) < (row.day, &row.name));
             let room = known.is_some() || self.roster.len() < ROSTER_MAX;
@@ -208,25 +226,28 @@ impl Mailbox {
     pub fn merge_letters(&mut self, letters: Vec<(LetterPlace, Letter)>, now_ms: Option<u64>) -> Merged {
         let mut merged = Merged::default();
         for (place, letter) in letters {
-            let lives = u64::try_from(LETTER_LIVES_MAX.as_millis()).unwrap_or(u64::MAX);
-            let expired = now_ms.is_some_and(|now| letter.expires_ms <= now);
-            let absurd =
-                now_ms.is_some_and(|now| letter.expires_ms > now.saturating_add(lives + AFTERWARDS_MS));
+            let expired = now_ms.is_some_and(|now_ms| letter.expires_ms <= now_ms);
+            let absurd = now_ms.is_some_and(|now_ms| letter.expires_ms > horizon(now_ms));
             if absurd || place.number == 0 || place.number == u64::MAX {
                 continue;
             }
-            if self.check_room(place.stream, &letter).is_err() && !expired {
-                continue;
-            }
-            let until_ms = letter.expires_ms;
-            if expired {
-                self.finish(place, until_ms, &mut merged);
-            } else {
+            if expired && self.has_room_for_done(place) {
+                self.finish(place, letter.expires_ms, &mut merged);
+            } else if !expired && self.check_room(place.stream, &letter).is_ok() {
                 self.hold(place, letter, &mut merged);
             }
         }
         self.settle(&mut merged);
         merged
+    }
+
+    /// Whether a number that was not held may be done with.
+    fn has_room_for_done(&self, place: LetterPlace) -> bool {
+        let Some(stream) = self.streams.get(&place.stream) else {
+            return self.streams.len() < STREAMS_MAX && self.spans < SPANS_MAX;
+        };
+        stream.letters.contains_key(&place.number)
+            || stream.done.spans() < STREAM_SPANS_MAX && self.spans < SPANS_MAX
     }
 
     fn hold(&mut self, place: LetterPlace, letter: Letter, merged: &mut Merged) {
@@ -249,7 +270,9 @@ impl Mailbox {
             return;
         }
         stream.until_ms = stream.until_ms.max(until_ms);
+        self.spans -= stream.done.spans();
         stream.done.insert(place.number, place.number);
+        self.spans += stream.done.spans();
         merged.streams.insert(place.stream);
         self.let_go(place, merged);
     }
@@ -265,10 +288,11 @@ impl Mailbox {
         }
     }
 
-    /// What another knows of streams.
-    pub fn merge_states(&mut self, states: &[(StreamId, StreamState)]) -> Merged {
+    /// What another knows of streams. What has no bounds changes nothing.
+    pub fn merge_states(&mut self, states: &[(StreamId, StreamState)], now_ms: Option<u64>) -> Merged {
         let mut merged = Merged::default();
-        for (stream, state) in states {
+        let last = now_ms.map_or(u64::MAX, horizon);
+        for (stream, state) in states.iter().filter(|(_, state)| state.until_ms <= last) {
             self.merge_state(*stream, state, &mut merged);
         }
         self.settle(&mut merged);
@@ -280,20 +304,26 @@ impl Mailbox {
         let state = |at: u64| StreamState { until_ms: 0, done: Vec::new(), cursors: vec![(node, at)] };
         let known = cursors.iter().filter(|(stream, _)| self.streams.contains_key(stream));
         let states: Vec<(StreamId, StreamState)> = known.map(|(stream, at)| (*stream, state(*at))).collect();
-        self.merge_states(&states)
+        self.merge_states(&states, None)
     }
 
     fn merge_state(&mut self, id: StreamId, state: &StreamState, merged: &mut Merged) {
-        let Some(done) = Spans::from_wire(&state.done).filter(|done| done.spans() <= SPANS_MAX) else {
-            return;
-        };
-        if state.cursors.len() > ROSTER_MAX
-            || !self.streams.contains_key(&id) && self.streams.len() >= STREAMS_MAX
-        {
+        let Some(done) = Spans::from_wire(&state.done) else { return };
+        let known = self.streams.get(&id);
+        let room = known.is_some() || self.streams.len() < STREAMS_MAX;
+        if !room || state.cursors.len() > ROSTER_MAX {
             return;
         }
+        let before = known.map_or(0, |stream| stream.done.spans());
+        let mut joined = known.map(|stream| stream.done.clone()).unwrap_or_default();
+        let mut changed = joined.join(&done) || known.is_none();
+        let spans = self.spans - before + joined.spans();
+        if joined.spans() > before && (joined.spans() > STREAM_SPANS_MAX || spans > SPANS_MAX) {
+            return;
+        }
+        self.spans = spans;
         let stream = self.streams.entry(id).or_default();
-        let mut changed = stream.done.join(&done);
+        stream.done = joined;
         for (node, at) in state.cursors.iter().filter(|(_, at)| *at < u64::MAX) {
             let room = stream.cursors.len() < ROSTER_MAX || stream.cursors.contains_key(node);
             if room && stream.cursors.get(node).copied().unwrap_or(0) < *at {
@@ -356,9 +386,12 @@ impl Mailbox {
     /// Lets expire what is of no use any more. `present`: runs that still number letters.
     pub fn expire(&mut self, now_ms: u64, present: &BTreeSet<InstanceId>) -> Merged {
         let mut merged = Merged::default();
+        // What came while the clock was not trusted may have no end.
+        let last = horizon(now_ms).saturating_add(AFTERWARDS_MS);
         let old = |(stream, known): (&StreamId, &Stream)| {
             let stream = *stream;
-            let expired = known.letters.iter().filter(|(_, letter)| letter.expires_ms <= now_ms);
+            let over = |letter: &Letter| letter.expires_ms <= now_ms || letter.expires_ms > last;
+            let expired = known.letters.iter().filter(|(_, letter)| over(letter));
             expired
                 .map(|(number, letter)| (LetterPlace { stream, number: *number }, letter.expires_ms))
                 .collect::<Vec<_>>()
@@ -368,27 +401,28 @@ impl Mailbox {
             self.finish(place, until_ms, &mut merged);
         }
         self.settle(&mut merged);
-        let over = |until_ms: u64| until_ms.saturating_add(AFTERWARDS_MS) <= now_ms;
+        let over = |until_ms: u64| until_ms.saturating_add(AFTERWARDS_MS) <= now_ms || until_ms > last;
         let ended = self.streams.iter().filter(|(id, stream)| {
             stream.letters.is_empty() && over(stream.until_ms) && !present.contains(&id.instance)
         });
         for id in ended.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.streams.remove(&id);
+            self.spans -= self.streams.remove(&id).map_or(0, |stream| stream.done.spans());
             merged.writes.push(MailWrite::Remove(MailKey::Stream(id)));
         }
         let seen: Vec<LetterId> =
             self.seen.iter().filter(|(_, until_ms)| **until_ms <= now_ms).map(|(id, _)| *id).collect();
+        if !seen.is_empty() {
+            self.seen_order.retain(|id| self.seen.get(id).is_some_and(|until_ms| *until_ms > now_ms));
+        }
         for id in seen {
             self.seen.remove(&id);
             merged.writes.push(MailWrite::Remove(MailKey::Seen(id)));
         }
-        let today = u32::try_from(now_ms / DAY_MS).unwrap_or(u32::MAX);
-        let lost: Vec<NodeId> = self
-            .roster
-            .values()
-            .filter(|row| row.day.saturating_add(ROSTER_DAYS) < today)
-            .map(|row| row.node)
-            .collect();
+        let today = day(now_ms);
+        let absent = |row: &&RosterRow| {
+            row.day.saturating_add(ROSTER_DAYS) < today || row.day > today.saturating_add(ROSTER_DAYS)
+        };
+        let lost: Vec<NodeId> = self.roster.values().filter(absent).map(|row| row.node).collect();
         for node in lost {
             self.roster.remove(&node);
             merged.writes.push(MailWrite::Remove(MailKey::Roster(node)));
