@@ -204,6 +204,8 @@ impl Engine {
             attachments: new.attachments,
             addressees,
         };
+        // Each command has an id of its own; a stream for each would soon be too many.
+        let sender = if self.presence_of(sender).is_some() { sender } else { self.config.node };
         let stream = StreamId { sender, instance: self.config.instance, priority: new.priority };
         let mailbox = &mut self.posting.mailbox;
         mailbox.check_room(stream, &letter).map_err(|full| (ErrorCode::NoSpace, full.to_string()))?;

@@ -412,3 +412,26 @@ fn a_delivery_that_is_not_durable_is_not_told_by_comparison_either() {
     cluster.run(8_000);
     assert_eq!(cluster.inbox(1), vec![1]);
 }
+
+/// A command draws an id anew each time.
+#[test]
+fn commands_share_the_streams_of_the_node_that_takes_their_letters() {
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(3_000);
+    for n in 1..=20 {
+        let request = Request::Post {
+            sender: NodeId([100 + n; 16]),
+            source: "laptop".into(),
+            letters: vec![letter(n, None)],
+            wait_ms: 0,
+        };
+        cluster.ask_of(0, request);
+        cluster.run(40);
+    }
+    cluster.run(3_000);
+    let everybody: Vec<u8> = (1..=20).collect();
+    assert_eq!((cluster.inbox(0), cluster.inbox(1)), (everybody.clone(), everybody));
+    assert!(cluster.hosts[1].disk.inbox.iter().all(|letter| *letter.source == *"laptop"));
+    let streams = cluster.hosts[1].disk.mail.keys().filter(|key| matches!(key, MailKey::Stream(_))).count();
+    assert_eq!(streams, 1);
+}
