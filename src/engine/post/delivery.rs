@@ -4,10 +4,9 @@ use super::super::Engine;
 use super::super::event::Effect;
 use super::super::exchange::AfterSave;
 use crate::messages::mailbox::Merged;
-use crate::types::{Letter, LetterId, LetterPlace, NodeId, Priority, StreamId};
+use crate::types::{Letter, LetterId, NodeId, Priority, StreamId};
 use crate::wire::message::Message;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 
 /// What the shell is making durable.
 #[derive(Debug)]
@@ -49,12 +48,11 @@ impl Engine {
 
     fn stage(&mut self) {
         let me = self.config.node;
-        let (mut upto, mut due): (BTreeMap<StreamId, u64>, Vec<(LetterPlace, Arc<Letter>)>) =
-            Default::default();
+        let (mut upto, mut due) = (BTreeMap::new(), Vec::new());
         let mut streams: Vec<StreamId> = std::mem::take(&mut self.posting.look).into_iter().collect();
         streams.sort_by_key(|stream| (stream.priority, *stream));
         let mut streams = streams.into_iter();
-        while let Some(stream) = streams.next() {
+        for stream in streams.by_ref() {
             let mailbox = &self.posting.mailbox;
             let from = self.posting.taken.get(&stream).copied();
             let from = from.unwrap_or_else(|| mailbox.cursor(me, stream));

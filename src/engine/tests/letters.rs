@@ -279,14 +279,13 @@ fn nobody_else_numbers_in_the_streams_of_a_run() {
     assert_eq!(cluster.inbox(1), vec![1, 2, 3]);
 }
 
-/// Whatever a peer says of streams, this node goes on at once, and remembers no more than it may.
+/// Whatever a peer says of streams, this node goes on: one that counted their numbers would never end.
 #[test]
 fn summaries_that_cannot_be_true_do_no_harm() {
     let mut cluster = Cluster::new(&[AUTO; 2]);
     cluster.run(3_000);
     let far = u64::MAX - 1;
     let stream = |run| StreamId { sender: node(1), instance: InstanceId(run), priority: Priority::High };
-    let begun = std::time::Instant::now();
     for (run, (done, cursors)) in [
         (vec![(1, far)], vec![(node(0), far)]),
         (vec![(2, far)], vec![(node(0), 0), (node(1), far)]),
@@ -322,7 +321,6 @@ fn summaries_that_cannot_be_true_do_no_harm() {
     let ask = cluster.post(1, vec![letter(1, None)], 1_000);
     cluster.run(2_000);
     assert!(cluster.posted(ask)[0].addressees[0].delivered);
-    assert!(begun.elapsed() < std::time::Duration::from_secs(60), "nothing was counted one by one");
 }
 
 #[test]

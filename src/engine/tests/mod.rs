@@ -223,6 +223,23 @@ impl Cluster {
         }
     }
 
+    fn is_lost(&mut self, to: usize, message: &Message) -> bool {
+        match message {
+            Message::Delta { .. } => self.lose_delta_to == Some(to),
+            Message::SyncPage { .. } => self.lose_pages,
+            Message::Letters { .. } if self.lose_letters_to == Some(to) => true,
+            Message::Letters { .. } => match &mut self.lose_letters_after {
+                Some(0) => true,
+                Some(left) => {
+                    *left -= 1;
+                    false
+                }
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
     fn perform(&mut self, at: usize, effect: Effect) {
         let source = IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(at).expect("small")));
         match effect {
@@ -238,19 +255,7 @@ impl Cluster {
                 let to = usize::from(to.0[0]) - 1;
                 let message: Message = decode(&encode(message.as_ref())).expect("a message");
                 let instance = InstanceId(at as u64 * 1_000 + self.hosts[at].disk.generation);
-                if self.lose_delta_to == Some(to) && matches!(message, Message::Delta { .. }) {
-                    return;
-                }
-                if self.lose_letters_to == Some(to) && matches!(message, Message::Letters { .. }) {
-                    return;
-                }
-                if let (Some(left), Message::Letters { .. }) = (&mut self.lose_letters_after, &message) {
-                    if *left == 0 {
-                        return;
-                    }
-                    *left -= 1;
-                }
-                if self.lose_pages && matches!(message, Message::SyncPage { .. }) {
+                if self.is_lost(to, &message) {
                     return;
                 }
                 if self.reach(at, to) {
