@@ -4,11 +4,13 @@
 //! no argument, ever: others can read those in the process list.
 
 mod help;
+mod sources;
 
 #[cfg(test)]
 mod tests;
 
 pub use help::{ABOUT, INTRODUCTION};
+pub use sources::{Source, Sources};
 
 use crate::cli::failure::Failure;
 use crate::cli::names::{NamePattern, parse_folder, parse_name, parse_pattern};
@@ -145,6 +147,9 @@ pub enum Command {
     /// Show on this machine alone how it works
     #[command(after_help = help::DEMO_EXAMPLES)]
     Demo(DemoArguments),
+    /// Show each setting, its value, and what decided it
+    #[command(after_help = help::CONFIG_EXAMPLES)]
+    Config(ConfigArguments),
     /// Make a cluster key
     #[command(after_help = help::KEY_EXAMPLES, arg_required_else_help = true)]
     Key(KeyArguments),
@@ -159,6 +164,29 @@ pub enum Command {
 /// `thorp up`.
 #[derive(Args, Clone, Debug)]
 pub struct UpArguments {
+    /// Settings of the node.
+    #[command(flatten)]
+    pub node: NodeArguments,
+    /// Start although the catalog is damaged or missing: put it aside, take in the stored contents
+    /// that are whole, and get the rest from the other machines
+    #[arg(long)]
+    pub rebuild: bool,
+}
+
+/// `thorp config`: the options of all settings, to see what they would do.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigArguments {
+    /// Settings of `thorp up`.
+    #[command(flatten)]
+    pub node: NodeArguments,
+    /// Settings of `thorp put`.
+    #[command(flatten)]
+    pub copies: CopiesArguments,
+}
+
+/// Options that are settings of a node, not of commands.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArguments {
     /// What this node does: `auto` stores and leads when it is its turn; `proxy` leads and stores
     /// nothing; `storage` leads only where nobody else can; `client` does neither [default: auto]
     #[arg(long, value_name = "ROLE", env = "THORP_ROLE", hide_env_values = true,
@@ -182,10 +210,6 @@ pub struct UpArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub heal_after: Option<Duration>,
-    /// Start although the catalog is damaged or missing: put it aside, take in the stored contents
-    /// that are whole, and get the rest from the other machines
-    #[arg(long)]
-    pub rebuild: bool,
     /// Hash every copy anew at least this often, trickling, to find what the disk has lost; `off`:
     /// only when `thorp verify` asks [default: 7d]
     #[arg(long, value_name = "DURATION|off", env = "THORP_SCRUB_EVERY", hide_env_values = true,
@@ -259,13 +283,21 @@ pub struct PutArguments {
     /// Store everything under PREFIX/
     #[arg(long, value_name = "PREFIX", env = "THORP_INTO", hide_env_values = true, value_parser = parse_folder)]
     pub into: Option<FileName>,
+    /// How many copies.
+    #[command(flatten)]
+    pub copies: CopiesArguments,
+    /// Exit with 5 if there are fewer copies than asked for now
+    #[arg(long, env = "THORP_STRICT", hide_env_values = true, value_parser = parse_flag)]
+    pub strict: bool,
+}
+
+/// How many copies to make.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct CopiesArguments {
     /// How many copies, each on another machine [default: 2; what is stored already keeps its number]
     #[arg(short = 'n', long, value_name = "N", env = "THORP_REPLICAS", hide_env_values = true,
           value_parser = parse_replicas_to_put, allow_negative_numbers = true)]
     pub replicas: Option<u8>,
-    /// Exit with 5 if there are fewer copies than asked for now
-    #[arg(long, env = "THORP_STRICT", hide_env_values = true, value_parser = parse_flag)]
-    pub strict: bool,
 }
 
 /// `thorp get`.
@@ -422,18 +454,9 @@ impl Arguments {
             ..Given::default()
         };
         match &self.command {
-            Command::Up(up) => Given {
-                role: up.role,
-                name: up.name.clone(),
-                capacity_bytes: up.capacity,
-                machine: up.machine.clone(),
-                heal_after: up.heal_after,
-                scrub_every: up.scrub_every,
-                keep_removed: up.keep_removed,
-                http: up.http,
-                ..given
-            },
-            Command::Put(put) => Given { replicas: put.replicas, ..given },
+            Command::Up(up) => up.node.add_to(given),
+            Command::Put(put) => Given { replicas: put.copies.replicas, ..given },
+            Command::Config(all) => Given { replicas: all.copies.replicas, ..all.node.add_to(given) },
             _ => given,
         }
     }
@@ -449,6 +472,23 @@ impl Arguments {
             Command::Rm(rm) => rm.check(),
             Command::Hash(hash) => standard_input_once(&hash.paths),
             _ => Ok(()),
+        }
+    }
+}
+
+impl NodeArguments {
+    fn add_to(&self, given: Given) -> Given {
+        let up = self.clone();
+        Given {
+            role: up.role,
+            name: up.name,
+            capacity_bytes: up.capacity,
+            machine: up.machine,
+            heal_after: up.heal_after,
+            scrub_every: up.scrub_every,
+            keep_removed: up.keep_removed,
+            http: up.http,
+            ..given
         }
     }
 }

@@ -4,6 +4,7 @@
 //! prints by the printer alone and never ends the process.
 
 pub mod completions;
+pub mod config;
 pub mod demo;
 pub mod drain;
 pub mod get;

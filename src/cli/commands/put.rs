@@ -34,7 +34,7 @@ pub fn run(context: &Context, arguments: &PutArguments) -> Result<Outcome, Failu
     }
     walk.check_names()?;
     with_session(context, async |mut session| {
-        let kept = match arguments.replicas {
+        let kept = match arguments.copies.replicas {
             Some(_) => BTreeMap::new(),
             None => wanted_now(&mut session, &walk.roots).await?,
         };

@@ -3,6 +3,10 @@
 //! Keys and their order are promises: scripts read them. What is not known, or makes no sense (the
 //! content of a folder), is `null` and never left out. Times are RFC 3339 in UTC.
 
+mod settings;
+
+pub use settings::{Origin, SettingRow, setting_value};
+
 use crate::cli::units::format_rfc3339_seconds;
 use crate::types::{DiskState, NodeId, NodeRoute};
 use crate::wire::message::{
