@@ -470,6 +470,9 @@ impl Engine {
             return;
         }
         due.sort_by_key(|(place, letter)| (place.stream.priority, letter.created_us, place.number));
+        // One that was given to two nodes has two places.
+        let mut ids = BTreeSet::new();
+        due.retain(|(_, letter)| ids.insert(letter.id));
         let letters =
             due.iter().map(|(place, letter)| (place.stream, letter.id, letter.expires_ms)).collect();
         self.posting.staging = Some(Staging { upto, letters });

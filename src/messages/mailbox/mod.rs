@@ -303,7 +303,9 @@ impl Mailbox {
     }
 
     fn merge_state(&mut self, id: StreamId, state: &StreamState, merged: &mut Merged) {
-        let Some(done) = Spans::from_wire(&state.done).filter(|done| done.spans() <= SPANS_MAX) else { return };
+        let Some(done) = Spans::from_wire(&state.done).filter(|done| done.spans() <= SPANS_MAX) else {
+            return;
+        };
         if state.cursors.len() > ROSTER_MAX
             || !self.streams.contains_key(&id) && self.streams.len() >= STREAMS_MAX
         {
