@@ -183,6 +183,7 @@ fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> 
         Command::Ls(ls) => commands::ls::run(&context, ls),
         Command::Replicas(replicas) => commands::replicas::run(&context, replicas),
         Command::Rm(rm) => commands::rm::run(&context, rm),
+        Command::Send(send) => commands::send::run(&context, send),
         Command::Why(why) => commands::why::run(&context, why),
         Command::Drain(drain) => commands::drain::run(&context, drain),
         Command::Merge(merge) => commands::merge::run(&context, merge),

@@ -156,6 +156,14 @@ Examples:
   thorp restore report.pdf
   thorp restore photos/                       everything that was removed under photos/
   thorp restore report~1f2e3d4c-17.pdf        an earlier version of report.pdf";
+pub(super) const SEND_EXAMPLES: &str = "\
+The message is safe once the command ends: on two machines, where there are two. A machine that is off
+finds it when it is back. It lies in `messages/inbox/` there, and `messages/hooks/TYPE` is run.
+
+Examples:
+  thorp send deploy --payload '{\"version\": 7}' --target attic
+  echo '\"dinner\"' | thorp send note --payload - --wait
+  thorp send report --attach report.pdf --priority high --expires 1h";
 pub(super) const HASH_EXAMPLES: &str = "\
 The id is the one that `thorp ls -l` shows: equal ids, equal bytes.
 

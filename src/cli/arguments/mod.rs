@@ -19,8 +19,10 @@ use crate::config::{
     Given, Http, Peer, ROLES, ScrubEvery, check_replicas, parse_address, parse_http, parse_label,
     parse_machine, parse_peer, parse_port, parse_role, parse_scrub_every,
 };
-use crate::limits::{DEMO_NODES_MAX, DEMO_NODES_MIN, NAME_BYTES_MAX, REPLICAS_MAX};
-use crate::types::{FileName, Lineage, MachineId, Pin};
+use crate::limits::{
+    DEMO_NODES_MAX, DEMO_NODES_MIN, LETTER_LIVES_MAX, LETTER_TYPE_BYTES_MAX, NAME_BYTES_MAX, REPLICAS_MAX,
+};
+use crate::types::{FileName, LetterType, Lineage, MachineId, Pin, Priority};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::IpAddr;
@@ -47,6 +49,25 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+fn parse_letter_type(text: &str) -> Result<LetterType, String> {
+    match LetterType::parse(text) {
+        Some(kind) if kind.is_own() => Err("types that begin with `thorp.` are thorp's own".to_owned()),
+        Some(kind) => Ok(kind),
+        None => Err(format!(
+            "a type has letters, digits, `.`, `_` and `-`, begins with a letter or digit, and has at most \
+             {LETTER_TYPE_BYTES_MAX} bytes"
+        )),
+    }
+}
+
+fn parse_lives(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("a message that is of no use at once needs not be sent".to_owned()),
+        lives if lives > LETTER_LIVES_MAX => Err("at most 31d; `thorp put` what is to stay".to_owned()),
+        lives => Ok(lives),
+    }
 }
 
 /// A flag's variable: the usual words for yes and no; nothing is no.
@@ -141,6 +162,9 @@ pub enum Command {
     /// Bring removed and replaced files back
     #[command(after_help = help::RESTORE_EXAMPLES)]
     Restore(RestoreArguments),
+    /// Send a message to other machines
+    #[command(after_help = help::SEND_EXAMPLES)]
+    Send(SendArguments),
     /// Print the content id of local files, to compare with `ls`
     #[command(after_help = help::HASH_EXAMPLES)]
     Hash(HashArguments),
@@ -171,6 +195,37 @@ pub struct UpArguments {
     /// that are whole, and get the rest from the other machines
     #[arg(long)]
     pub rebuild: bool,
+}
+
+/// `thorp send`.
+#[derive(Args, Clone, Debug)]
+pub struct SendArguments {
+    /// What kind of message; the hook of that name is run where it arrives
+    #[arg(value_name = "TYPE", value_parser = parse_letter_type)]
+    pub kind: LetterType,
+    /// JSON: itself, `@FILE`, or `-` for standard input [default: {}]
+    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    pub payload: Option<String>,
+    /// To this machine alone, by its name or id [default: all others]
+    #[arg(long, value_name = "NODE", value_parser = parse_label)]
+    pub target: Option<Box<str>>,
+    /// Of messages that wait together the more urgent ones go first
+    #[arg(long, value_name = "PRIORITY", default_value = "normal",
+          value_parser = PossibleValuesParser::new(Priority::ALL.map(Priority::as_str))
+              .map(|word| Priority::parse(&word).unwrap_or_default()))]
+    pub priority: Priority,
+    /// Of no use after this time, at most 31d [default: 7d]
+    #[arg(long, value_name = "DURATION", value_parser = parse_lives, allow_hyphen_values = true)]
+    pub expires: Option<Duration>,
+    /// Store this file and name it in the message; may be repeated
+    #[arg(long, value_name = "FILE")]
+    pub attach: Vec<PathBuf>,
+    /// Wait until every addressee that is up has it, at most as long as `--timeout`
+    #[arg(long)]
+    pub wait: bool,
+    /// Sender's name, where no node runs with this data folder [default: the host name]
+    #[arg(long, value_name = "NAME", env = "THORP_NAME", hide_env_values = true, value_parser = parse_label)]
+    pub name: Option<Box<str>>,
 }
 
 /// `thorp config`: the options of all settings, to see what they would do.
@@ -455,6 +510,7 @@ impl Arguments {
         };
         match &self.command {
             Command::Up(up) => up.node.add_to(given),
+            Command::Send(send) => Given { name: send.name.clone(), ..given },
             Command::Put(put) => Given { replicas: put.copies.replicas, ..given },
             Command::Config(all) => Given { replicas: all.copies.replicas, ..all.node.add_to(given) },
             _ => given,

@@ -17,6 +17,7 @@ pub mod put;
 pub mod replicas;
 pub mod restore;
 pub mod rm;
+pub mod send;
 pub mod status;
 pub mod up;
 pub mod verify;

@@ -33,6 +33,28 @@ pub struct ErrorBody<'text> {
     pub hint: Option<&'text str>,
 }
 
+/// `thorp send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SendDocument {
+    /// The message's id.
+    pub id: String,
+    /// Who gets it.
+    pub addressees: Vec<SendAddressee>,
+}
+
+/// One who gets a message, in `send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SendAddressee {
+    /// Its id.
+    pub node: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Whether the message is in its inbox.
+    pub delivered: bool,
+}
+
 /// `thorp status`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusDocument {
