@@ -18,6 +18,7 @@
 //! | [`identity`] | keys, certificates, TLS, the seal of beacons | shell |
 //! | [`store`] | contents and catalog on disk | shell |
 //! | [`transfer`] | moves contents: chunks and manifests (pure), put chain, striped get | |
+//! | [`messages`] | letters as files: folders, outbox, hooks | shell |
 //! | [`node`] | the daemon: selects one input, applies it, performs the effects | shell |
 //! | [`cli`] | commands, printing, exit codes | shell |
 //!

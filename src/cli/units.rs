@@ -10,6 +10,7 @@
 //! Case does not matter and a fraction is allowed (`1.5GiB`, `0.5s`). Invariant: parsing is exact
 //! and total: what does not fit or makes no sense is refused with the words that are allowed.
 
+use crate::clock::civil_from_days;
 use crate::limits::DURATION_MAX;
 use std::time::Duration;
 
@@ -214,23 +215,6 @@ pub fn format_rfc3339_seconds(nanos: i64) -> String {
     let (year, month, day) = civil_from_days(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Year, month and day of the day `days` after 1970-01-01, in the proleptic Gregorian calendar.
-///
-/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`,
-/// <https://howardhinnant.github.io/date_algorithms.html>. Its years start in March, so that the
-/// leap day is the last of a year; an era is the 400 years after which the calendar repeats.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]

@@ -37,6 +37,7 @@ pub fn run(context: &Context, arguments: &UpArguments) -> Result<Outcome, Failur
         heal_after: settings.node.heal_after,
         scrub_every: settings.node.scrub_every.interval(),
         keep_removed: settings.node.keep_removed,
+        messages: crate::messages::Options::default(),
     };
     if arguments.rebuild {
         rebuild(context, &options.data_dir)?;
