@@ -38,10 +38,7 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
 ///
 /// # Errors
 /// As [`with_session`].
-pub fn with_own_session<F>(
-    context: &Context,
-    work: impl FnOnce(Session) -> F,
-) -> Result<Outcome, Failure>
+pub fn with_own_session<F>(context: &Context, work: impl FnOnce(Session) -> F) -> Result<Outcome, Failure>
 where
     F: Future<Output = Result<Outcome, Failure>>,
 {

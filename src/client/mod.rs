@@ -13,9 +13,9 @@ pub use find::Found;
 
 use crate::clock::{self, Moment};
 use crate::discovery::socket::SocketError;
-use crate::node::addresses::Addresses;
 use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
 use crate::limits::ADDRESSES_PER_NODE_MAX;
+use crate::node::addresses::Addresses;
 use crate::transfer::connection::{ConnectionError, Endpoint, FrameReader, FrameWriter, dial_any};
 use crate::types::{InstanceId, MachineId, NodeId, NodeRoute};
 use crate::wire::PROTOCOL_VERSION;

@@ -46,7 +46,8 @@ use crate::messages::mailbox::Mailbox;
 use crate::replication::Catalog;
 use crate::replication::inventory::content_digest;
 use crate::types::{
-    ContentId, ContentSet, DiskId, DiskState, FileName, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
+    ContentId, ContentSet, DiskId, DiskState, FileName, InstanceId, Lineage, MachineId, NodeId, Pin,
+    Presence, Term,
 };
 use crate::wire::message::Message;
 use event::{Congestion, Effect, Input, Note};

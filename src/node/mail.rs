@@ -180,7 +180,10 @@ fn event(note: &Note, engine: &Engine, hooks: &Hooks) -> Option<(LetterType, Val
             let kind = kind("thorp.file.healed").filter(|kind| hooks.wants(kind))?;
             let names: Vec<String> = engine.names_of(content).map(|name| name.as_str().to_owned()).collect();
             let on = engine.route(*node).map(|route| route.name);
-            Some((kind, json!({"content": content.to_string(), "names": names, "node": node.to_string(), "on": on})))
+            Some((
+                kind,
+                json!({"content": content.to_string(), "names": names, "node": node.to_string(), "on": on}),
+            ))
         }
         _ => None,
     }

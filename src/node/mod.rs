@@ -32,9 +32,9 @@ use crate::engine::event::Input;
 use crate::engine::{Config, Engine, Restored};
 use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
 use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, STOP_TIMEOUT};
-use crate::messages::{self, MessagesError};
 use crate::messages::folders::Folders;
 use crate::messages::mailbox::Mailbox;
+use crate::messages::{self, MessagesError};
 use crate::replication::{Catalog, CausalContext};
 use crate::store::{Loaded, Store, StoreError};
 use crate::transfer::connection::Endpoint;
@@ -238,7 +238,8 @@ impl Node {
         let doubtful = std::mem::take(&mut loaded.doubtful);
         let mailbox = Mailbox::load(std::mem::take(&mut loaded.mail).into_iter());
         let folders = mail::open(&options, &mailbox)?;
-        let engine = make_engine(&options, &identity, instance, &store, (loaded, mailbox), lineage, tcp.port())?;
+        let engine =
+            make_engine(&options, &identity, instance, &store, (loaded, mailbox), lineage, tcp.port())?;
         let (sender, inputs) = mpsc::channel(INPUT_QUEUE_MAX * 8);
         let (heard_sender, heard) = mpsc::channel(HEARD_QUEUE_MAX);
         let (datagram_sender, datagrams) = mpsc::channel(DATAGRAM_QUEUE_MAX);

@@ -467,8 +467,7 @@ impl World {
         for (name, dot) in facts {
             // A step may also tell again what an earlier request brought about.
             let tells = |delta: &Delta| {
-                let listed = delta.names.iter().any(|(listed, _)| listed == name);
-                if removal { delta.context.contains(dot) } else { listed }
+                if removal { delta.context.contains(dot) } else { sets(&delta.names, *dot) }
             };
             let told = change.told.iter().filter(|(_, delta)| tells(delta)).map(|(host, _)| *host);
             let everybody: BTreeSet<usize> = told.chain([at]).collect();
@@ -500,4 +499,12 @@ impl World {
             versions.flat_map(|version| version.wanted.later.iter().flat_map(|later| later.iter()));
         settings.any(|(known, _)| *known == dot)
     }
+}
+
+/// Whether a change carries a setting.
+fn sets(names: &[(FileName, Vec<Version>)], dot: Dot) -> bool {
+    let versions = names.iter().flat_map(|(_, versions)| versions);
+    let mut settings =
+        versions.flat_map(|version| version.wanted.later.iter().flat_map(|later| later.iter()));
+    settings.any(|(known, _)| *known == dot)
 }

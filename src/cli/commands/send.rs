@@ -49,8 +49,9 @@ pub fn run(context: &Context, arguments: &SendArguments) -> Result<Outcome, Fail
             Ok(Reply::Posted { letters }) => conclude(context, arguments, &letters),
             Ok(_) => Err(failure_of(ClientError::Nonsense)),
             Err(ClientError::Refused { code: ErrorCode::NotFound, message }) => {
-                Err(Failure::from_reply(ErrorCode::NotFound, &message)
-                    .hint("leave out `--target` to reach all; a machine is known once it was part of the cluster"))
+                Err(Failure::from_reply(ErrorCode::NotFound, &message).hint(
+                    "leave out `--target` to reach all; a machine is known once it was part of the cluster",
+                ))
             }
             Err(error) => Err(failure_of(error)),
         }
@@ -83,7 +84,11 @@ fn conclude(
         _ if arguments.wait => {
             printer.line(format_args!("{} sent; {delivered} of {all} have it", document.id));
         }
-        1 => printer.line(format_args!("{} sent to {}", document.id, printer.name(&document.addressees[0].name))),
+        1 => printer.line(format_args!(
+            "{} sent to {}",
+            document.id,
+            printer.name(&document.addressees[0].name)
+        )),
         _ => printer.line(format_args!("{} sent to {all} machines", document.id)),
     });
     let away: Vec<String> =
@@ -149,8 +154,7 @@ async fn attach(
 ) -> Result<Vec<FileName>, Failure> {
     let mut items = Vec::new();
     for path in paths {
-        let metadata =
-            std::fs::metadata(path).map_err(|error| Failure::local_file("read", path, &error))?;
+        let metadata = std::fs::metadata(path).map_err(|error| Failure::local_file("read", path, &error))?;
         if !metadata.is_file() {
             return Err(Failure::usage(format!("`{}` is no file", path.display()))
                 .hint("`thorp put` a folder and send its name"));
@@ -176,4 +180,3 @@ async fn attach(
 fn millis(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
-

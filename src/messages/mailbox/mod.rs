@@ -178,15 +178,9 @@ impl Mailbox {
         self.places.is_empty()
     }
 
-    /// How many letters wait for `node`.
-    #[must_use]
-    pub fn waiting_for(&self, node: NodeId) -> usize {
-        let waits = |stream: &Stream| {
-            let after = stream.cursors.get(&node).copied().unwrap_or(0);
-            let later = stream.letters.range((Bound::Excluded(after), Bound::Unbounded));
-            later.filter(|(_, letter)| letter.addressees.binary_search(&node).is_ok()).count()
-        };
-        self.streams.values().map(waits).sum()
+    /// All letters that are held.
+    pub fn letters(&self) -> impl Iterator<Item = &Arc<Letter>> {
+        self.streams.values().flat_map(|stream| stream.letters.values())
     }
 
     /// Whether a letter at this place is held or done with.
