@@ -182,7 +182,7 @@ fn a_letter_that_waits_for_a_lost_one_is_sent_anew() {
     cluster.run(40);
     cluster.lose_letters_to = None;
     cluster.post(0, vec![letter(2, Some("h1"))], 0);
-    cluster.run(40);
+    cluster.run(20);
     cluster.kill(0);
     cluster.run(6_000);
     assert_eq!(cluster.inbox(1), Vec::<u8>::new());
