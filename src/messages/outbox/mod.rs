@@ -8,19 +8,19 @@
 //!
 //! The system's word about changes only saves time: the folder is listed now and then as well.
 
-use super::disk::{move_into, read_bounded, sync_folder};
-use super::folders::{Folders, Place};
-use super::hooks::blocking;
-use super::letter_file::{
-    Document, LetterFileError, Outgoing, file_name, format_time, parse_file_name, parse_outgoing,
-};
-use super::listing::is_letter;
-use super::stopped;
 use crate::clock::{self, Moment};
 use crate::limits::{
     LETTER_FILE_BYTES_MAX, OUTBOX_BATCH_MAX, OUTBOX_POSTS_MAX, OUTBOX_RESCAN, OUTBOX_RESCAN_UNWATCHED,
     OUTBOX_RETRY_FIRST_MS, OUTBOX_RETRY_MS_MAX, OUTBOX_SETTLE_MS,
 };
+use crate::messages::disk::{move_into, read_bounded, sync_folder};
+use crate::messages::folders::{Folders, Place};
+use crate::messages::hooks::blocking;
+use crate::messages::letter_file::{
+    Document, LetterFileError, Outgoing, file_name, format_time, parse_file_name, parse_outgoing,
+};
+use crate::messages::listing::is_letter;
+use crate::messages::stopped;
 use crate::types::{LetterId, NewLetter, Priority};
 use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
 use notify::{RecommendedWatcher, RecursiveMode, Watcher};
@@ -277,7 +277,7 @@ where
     }
 
     /// Moves a file to `failed/`.
-    async fn put_aside(&self, name: &str, reason: String) {
+    async fn put_aside(&mut self, name: &str, reason: String) {
         tracing::warn!(file = name, reason, "a message cannot be sent");
         let (folders, path) = (self.folders.clone(), self.folders.place(Place::Outbox).join(name));
         match blocking(move || folders.move_to_failed(&path, &reason)).await {
@@ -312,21 +312,21 @@ where
         }
     }
 
-    async fn read_again(&self, name: &str) -> Option<Outgoing> {
+    async fn read_again(&mut self, name: &str) -> Option<Outgoing> {
         let path = self.folders.place(Place::Outbox).join(name);
         let bytes = blocking(move || read_bounded(&path, LETTER_FILE_BYTES_MAX)).await.ok()?;
         parse_outgoing(&bytes).ok()
     }
 
     async fn launch(&mut self, order: Order, letter: Outgoing) {
-        let name = &order.1;
-        let Some((created_us, id)) = parse_file_name(name) else { return };
+        let name = order.1.clone();
+        let Some((created_us, id)) = parse_file_name(&name) else { return };
         let expires_ms = (created_us / 1_000).saturating_add(letter.lives_ms);
         let lives_ms = expires_ms.saturating_sub(clock::wall().0).min(letter.lives_ms);
         if lives_ms == 0 {
-            self.put_aside(name, "it expired before it could be sent; `thorp retry` sends it anew".into())
+            self.put_aside(&name, "it expired before it could be sent; `thorp retry` sends it anew".into())
                 .await;
-            self.known.remove(name);
+            self.known.remove(&name);
             return;
         }
         let posted = (self.post)(NewLetter {
@@ -339,7 +339,7 @@ where
             attachments: letter.attachments.clone(),
         });
         let document = self.document_of(id, created_us, expires_ms, &letter);
-        let (folders, name) = (self.folders.clone(), name.clone());
+        let folders = self.folders.clone();
         let landing = Box::pin(async move { put_away(folders, name, document, posted.await).await });
         self.flights.push(Flight { order, letter, landing });
     }
@@ -471,3 +471,6 @@ fn look(folders: &Folders, names: BTreeSet<String>, mut last_us: u64) -> io::Res
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
