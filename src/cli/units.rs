@@ -23,6 +23,20 @@ const DURATION_HELP: &str =
 /// Digits behind the point that are accepted.
 const FRACTION_DIGITS_MAX: usize = 9;
 
+/// Units of a size as [`write_size`] writes them, the largest first.
+const UNITS_WRITTEN: [(&str, u64); 10] = [
+    ("PiB", 1 << 50),
+    ("P", 1_000_000_000_000_000),
+    ("TiB", 1 << 40),
+    ("T", 1_000_000_000_000),
+    ("GiB", 1 << 30),
+    ("G", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("M", 1_000_000),
+    ("KiB", 1 << 10),
+    ("k", 1_000),
+];
+
 const UNITS_SHOWN: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
 /// Bytes of a size as people write it: `500M` is 500 × 1000², `2GiB` is 2 × 1024³, `10k` is 10,000.
@@ -110,6 +124,33 @@ fn split(text: &str) -> Option<(Decimal, &str)> {
     let places = u32::try_from(fraction.len()).ok()?;
     let digits = whole * 10_u128.pow(places) + fraction.parse::<u128>().ok()?;
     Some((Decimal { digits, places }, unit.trim_start()))
+}
+
+/// A size as [`parse_size`] reads it, exactly: `500M`, `2GiB`, `1536`.
+#[must_use]
+pub fn write_size(bytes: u64) -> String {
+    let exact = UNITS_WRITTEN.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
+    exact.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+/// A duration as [`parse_duration`] reads it, exactly: `500ms`, `60s`, `24h`, `7d`. From minutes
+/// on a unit comes twice at least, since `60s` says more exactly what is meant than `1m`.
+#[must_use]
+pub fn write_duration(duration: Duration) -> String {
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    if nanos == 0 {
+        for (name, unit) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
+            if seconds >= 2 * unit && seconds.is_multiple_of(unit) {
+                return format!("{}{name}", seconds / unit);
+            }
+        }
+        return format!("{seconds}s");
+    }
+    let ms = duration.as_millis();
+    match nanos % 1_000_000 {
+        0 => format!("{ms}ms"),
+        fraction => format!("{ms}.{}ms", format!("{fraction:06}").trim_end_matches('0')),
+    }
 }
 
 /// Bytes for people: `512 B`, `1.0 GiB`.
@@ -271,6 +312,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_is_short() {
+        for text in ["0", "7", "1001", "10k", "500M", "500G", "3T", "2GiB", "1536MiB", "1PiB"] {
+            assert_eq!(parse_size(text).map(write_size), Ok(text.to_owned()));
+        }
+        for text in ["0s", "500ms", "1s", "1500ms", "60s", "90s", "10m", "24h", "7d", "0.5ms", "1000.25ms"] {
+            assert_eq!(parse_duration(text).map(write_duration), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
     fn bytes_are_shown_with_one_digit_and_never_as_1024_of_a_unit() {
         for (bytes, text) in [
             (0, "0 B"),
@@ -337,6 +388,21 @@ mod tests {
         fn whole_sizes_are_exact(number in 0_u64..10_000_000, power in 0_u32..4) {
             let unit = ["", "KiB", "MiB", "GiB"][power as usize];
             prop_assert_eq!(parse_size(&format!("{number}{unit}")), Ok(number * 1024_u64.pow(power)));
+        }
+
+        #[test]
+        fn what_is_written_is_read_as_the_same(
+            number in prop_oneof![any::<u64>(), 0_u64..10_000],
+            (_, unit) in proptest::sample::select(UNITS_WRITTEN.to_vec()),
+        ) {
+            for bytes in [number, number.saturating_mul(unit)] {
+                prop_assert_eq!(parse_size(&write_size(bytes)), Ok(bytes));
+            }
+            let nanos = number % u64::try_from(DURATION_MAX.as_nanos()).unwrap_or(u64::MAX);
+            for unit in [1, 1_000_000, 1_000_000_000, 60_000_000_000] {
+                let duration = Duration::from_nanos(nanos / unit * unit);
+                prop_assert_eq!(parse_duration(&write_duration(duration)), Ok(duration));
+            }
         }
 
         #[test]

@@ -13,6 +13,7 @@ pub use find::Found;
 
 use crate::clock::{self, Moment};
 use crate::discovery::socket::SocketError;
+use crate::node::addresses::Addresses;
 use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
 use crate::limits::ADDRESSES_PER_NODE_MAX;
 use crate::transfer::connection::{ConnectionError, Endpoint, FrameReader, FrameWriter, dial_any};
@@ -141,6 +142,10 @@ impl Session {
     pub fn new(access: Access) -> Result<Session, ClientError> {
         let cache = access.data_dir.is_dir().then_some(access.data_dir.as_path());
         let identity = Identity::ephemeral(cache, &access.cluster, &access.secret)?;
+        Session::with(access, identity)
+    }
+
+    fn with(access: Access, identity: Identity) -> Result<Session, ClientError> {
         let endpoint = Endpoint {
             client: Arc::clone(&identity.tls.client),
             server: Arc::clone(&identity.tls.server),
@@ -156,6 +161,32 @@ impl Session {
             peer_node_id,
         };
         Ok(Session { access, identity: Arc::new(identity), endpoint: Arc::new(endpoint), link: None })
+    }
+
+    /// As the node of the data folder, and connected to it, if one runs there; else as [`Session::new`].
+    ///
+    /// # Errors
+    /// When the keys cannot be used.
+    pub async fn of_own_node(access: Access) -> Result<Session, ClientError> {
+        if Identity::is_made(&access.data_dir) {
+            let identity = Identity::load(&access.data_dir, &access.cluster, &access.secret)?;
+            let mut session = Session::with(access.clone(), identity)?;
+            let remembered = Addresses::load(&access.data_dir).nodes;
+            let own = |address: &SocketAddr| address.ip().is_loopback() || access.bind.is_some();
+            let near: Vec<SocketAddr> = remembered.into_iter().filter(own).collect();
+            let node = Some(session.identity.node);
+            if let Ok(connection) = dial_any(&near, &session.endpoint, Purpose::Command, node).await {
+                session.use_connection(Found { connection });
+                return Ok(session);
+            }
+        }
+        Session::new(access)
+    }
+
+    /// Who asks, as TLS proves it.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.identity.node
     }
 
     /// What transfers of this command use.
@@ -311,7 +342,8 @@ fn changes(request: &Request) -> bool {
         | Request::Remove { .. }
         | Request::Restore { .. }
         | Request::Drain { .. }
-        | Request::Merge { .. } => true,
+        | Request::Merge { .. }
+        | Request::Post { .. } => true,
         Request::PutOpen { .. }
         | Request::Extend { .. }
         | Request::List { .. }
@@ -331,6 +363,7 @@ fn repeatable(request: &Request) -> bool {
         | Request::Drain { .. }
         | Request::Merge { .. }
         | Request::Why { .. }
+        | Request::Post { .. } // its letters have ids
         | Request::Status => true,
         Request::Remove { .. } | Request::Restore { .. } => false,
     }

@@ -7,8 +7,10 @@
 //! The cluster key itself is never in the file nor in an argument, which others could read: it
 //! comes from a file of its own or from the environment, and [`Secret`] hides it from every log.
 
+mod listing;
 mod values;
 
+pub use listing::{SETTINGS, Setting, Value};
 pub use values::{
     Peer, ROLES, check_replicas, parse_address, parse_http, parse_label, parse_machine, parse_peer,
     parse_port, parse_role, parse_scrub_every,
@@ -22,6 +24,8 @@ use crate::limits::{
 use crate::types::{MachineId, Pin};
 use etcetera::BaseStrategy;
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read;
 use std::net::IpAddr;
@@ -44,6 +48,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The file that was read, if there was one.
     pub config_file: Option<PathBuf>,
+    /// The keys that it has; an option or the environment may still have gone first.
+    pub file_keys: BTreeSet<String>,
     /// Nodes of other clusters are ignored. At most [`crate::limits::LABEL_BYTES_MAX`] bytes.
     pub cluster: Box<str>,
     /// Where the cluster key is.
@@ -200,6 +206,12 @@ impl Folders {
             Err(_) => Folders::default(),
         }
     }
+
+    /// The config file that is read when none is named, if it is there.
+    #[must_use]
+    pub fn config_file(&self) -> Option<PathBuf> {
+        self.config.as_ref().map(|folder| folder.join(FOLDER).join(FILE))
+    }
 }
 
 /// Why there are no settings.
@@ -297,20 +309,21 @@ impl Settings {
     /// When the file is unreadable or wrong, the cluster key is given twice, or there is no
     /// folder for data.
     pub fn load(given: Given, folders: &Folders, units: UnitParsers) -> Result<Settings, ConfigError> {
-        let (config_file, path) = match (&given.config, &folders.config) {
+        let (config_file, path) = match (&given.config, folders.config_file()) {
             (Some(path), _) => {
                 (Some(read(path)?.ok_or(ConfigError::Missing { path: path.clone() })?), path.clone())
             }
-            (None, Some(folder)) => {
-                let path = folder.join(FOLDER).join(FILE);
-                (read(&path)?, path)
-            }
+            (None, Some(path)) => (read(&path)?, path),
             (None, None) => (None, PathBuf::new()),
         };
         let found = config_file.is_some();
-        let file = match config_file {
-            Some(text) => parse(&path, &text)?.check(&path, units)?,
-            None => Given::default(),
+        let (file, file_keys) = match config_file {
+            Some(text) => {
+                let file: File = parse(&path, &text)?;
+                let keys: BTreeMap<String, IgnoredAny> = parse(&path, &text)?;
+                (file.check(&path, units)?, keys.into_keys().collect())
+            }
+            None => (Given::default(), BTreeSet::new()),
         };
         let key = key_source(given.key, given.key_file, file.key_file)?;
         let data_dir = given
@@ -321,6 +334,7 @@ impl Settings {
         Ok(Settings {
             data_dir,
             config_file: found.then_some(path),
+            file_keys,
             cluster: given.cluster.or(file.cluster).unwrap_or_else(|| CLUSTER_DEFAULT.into()),
             key,
             bind: given.bind.or(file.bind),
@@ -392,7 +406,7 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
         .map_err(|error| ConfigError::NotText { path: path.into(), at: error.utf8_error().valid_up_to() + 1 })
 }
 
-fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let before = text.get(..at).unwrap_or_default();

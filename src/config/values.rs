@@ -110,6 +110,16 @@ pub fn parse_role(text: &str) -> Result<Pin, String> {
     }
 }
 
+/// The name of a role, as [`parse_role`] takes it.
+pub(super) fn role_name(role: Pin) -> &'static str {
+    match role {
+        Pin::Auto => "auto",
+        Pin::Proxy => "proxy",
+        Pin::Storage => "storage",
+        Pin::Client => "client",
+    }
+}
+
 /// Where HTTP is served: `off`.
 ///
 /// # Errors

@@ -2,7 +2,10 @@
 //! what shall be done. Pure.
 
 use crate::clock::Moment;
-use crate::types::{ContentId, DiskState, InstanceId, Lineage, MachineId, NodeId, NodeRoute, Presence, Term};
+use crate::types::{
+    ContentId, DiskState, FileName, InstanceId, Letter, LetterId, Lineage, MachineId, NodeId, NodeRoute,
+    Presence, Priority, Term,
+};
 use crate::wire::message::{Message, Reply, Request};
 use crate::wire::record::CatalogWrite;
 use std::collections::BTreeSet;
@@ -154,6 +157,11 @@ pub enum Input {
         /// How much is missing, in bytes.
         bytes: u64,
     },
+    /// The answer to [`Effect::StageLetters`].
+    LettersStaged {
+        /// Whether all are durable.
+        durable: bool,
+    },
     /// Other links than before have room for pages.
     Congested(Congestion),
     /// Where this node can be reached.
@@ -248,6 +256,16 @@ pub enum Effect {
         /// goes, because a laptop may have slept meanwhile. `None` for garbage.
         until: Option<Moment>,
     },
+    /// Make these letters durable where nobody sees them yet, then say [`Input::LettersStaged`].
+    StageLetters {
+        /// In the order in which they shall appear.
+        letters: Vec<(Priority, Letter)>,
+    },
+    /// Show these staged letters in the inbox: it is durable that they were delivered.
+    RevealLetters {
+        /// Which.
+        ids: Vec<LetterId>,
+    },
     /// Something worth a line in the log.
     Note(Note),
 }
@@ -294,6 +312,17 @@ pub enum Note {
         content: ContentId,
         /// Where it is now, too.
         node: NodeId,
+    },
+    /// A file was stored, or replaced.
+    FileStored {
+        /// Its name.
+        name: FileName,
+        /// What.
+        content: ContentId,
+        /// Its size in bytes.
+        size: u64,
+        /// Copies wanted.
+        replicas: u8,
     },
     /// This proxy's clock differs from its peers': it lets nothing expire.
     ClockDiffers,

@@ -8,7 +8,7 @@ use super::event::{Effect, Note};
 use crate::clock::Moment;
 use crate::limits::{COUNTER_LEAP_MAX, SYNC_BUCKETS, SYNC_INTERVAL_MS};
 use crate::replication::{CausalContext, Merged, SyncIn};
-use crate::types::{ContentId, Dot, FileName, InstanceId, NodeId, Pin, Version};
+use crate::types::{ContentId, Dot, FileName, InstanceId, LetterId, NodeId, Pin, StreamId, Version};
 use crate::wire::message::{Context, Delta, Message};
 use crate::wire::record::CatalogWrite;
 use std::collections::{BTreeMap, BTreeSet};
@@ -47,6 +47,12 @@ pub(super) enum AfterSave {
     TellStored { to: NodeId, ack: u64, contents: Vec<ContentId> },
     /// A request of a command has its change durable on this node.
     Committed { commit: u64 },
+    /// Tell who sent letters.
+    TellLetters { to: NodeId, ack: u64 },
+    /// Letters that were given to this node are durable here.
+    Posted { post: u64 },
+    /// It is durable that these letters were delivered here.
+    Delivered { ids: Vec<LetterId>, cursors: Vec<(StreamId, u64)> },
     /// Promise to keep a copy that was found good.
     Keep { asker: NodeId, content: ContentId, nonce: u64 },
 }
@@ -158,8 +164,20 @@ impl Exchange {
 impl Engine {
     /// Merges a change and begins to make it durable. Gives the save to wait for, if any.
     pub(super) fn apply(&mut self, delta: &Delta) -> Option<u64> {
+        self.note_stored(delta);
         let merged = self.catalog.merge_delta(delta);
         self.save(merged)
+    }
+
+    /// Says which files are new by this change, for those who wait for such.
+    fn note_stored(&mut self, delta: &Delta) {
+        for (name, version) in delta.names.iter().flat_map(|(name, all)| all.iter().map(move |v| (name, v))) {
+            let new = version.removed_s == 0 && !self.catalog.context().contains(version.dot);
+            if let (true, Some((content, size))) = (new, version.body.content()) {
+                let replicas = version.wanted.count();
+                self.note(Note::FileStored { name: name.clone(), content, size, replicas });
+            }
+        }
     }
 
     fn save(&mut self, merged: Merged) -> Option<u64> {
@@ -170,7 +188,7 @@ impl Engine {
         Some(self.save_writes(merged.writes))
     }
 
-    fn save_writes(&mut self, writes: Vec<CatalogWrite>) -> u64 {
+    pub(super) fn save_writes(&mut self, writes: Vec<CatalogWrite>) -> u64 {
         self.exchange.saves_begun += 1;
         let save = self.exchange.saves_begun;
         self.exchange.under_way.insert(save);
@@ -224,6 +242,9 @@ impl Engine {
                 self.send(to, Message::DeltaStored { ack, held });
             }
             AfterSave::Committed { commit } => self.committed_here(commit),
+            AfterSave::TellLetters { to, ack } => self.send(to, Message::LettersStored { ack }),
+            AfterSave::Posted { post } => self.posted_here(post),
+            AfterSave::Delivered { ids, cursors } => self.letters_delivered(ids, &cursors),
             AfterSave::Keep { asker, content, nonce } => self.promise(asker, content, nonce),
         }
     }
@@ -254,7 +275,7 @@ impl Engine {
         }
     }
 
-    fn present_runs(&self) -> BTreeSet<InstanceId> {
+    pub(super) fn present_runs(&self) -> BTreeSet<InstanceId> {
         self.all_nodes().map(|presence| presence.instance).collect()
     }
 

@@ -16,6 +16,7 @@
 //! | `office` | the proxy's part: inventories, readiness, how orders end |
 //! | `planning` | the proxy's part: which content needs a pull or a drop |
 //! | `placing` | where a put's copies go |
+//! | `post` | letters: taken, told, compared, delivered |
 //! | `requests` | the proxy's answers to commands |
 //! | `operator` | draining a node, merging clusters, explaining a file |
 //! | `rows` | what `ls` and `status` show |
@@ -31,6 +32,7 @@ mod office;
 mod operator;
 mod placing;
 mod planning;
+mod post;
 mod requests;
 mod rows;
 #[cfg(test)]
@@ -40,10 +42,11 @@ mod trash;
 use crate::clock::Moment;
 use crate::discovery::membership::{Freshness, Membership};
 use crate::limits::SUSPECT_AFTER_MS;
+use crate::messages::mailbox::Mailbox;
 use crate::replication::Catalog;
 use crate::replication::inventory::content_digest;
 use crate::types::{
-    ContentId, ContentSet, DiskId, DiskState, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
+    ContentId, ContentSet, DiskId, DiskState, FileName, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
 };
 use crate::wire::message::Message;
 use event::{Congestion, Effect, Input, Note};
@@ -93,6 +96,8 @@ pub struct Restored {
     pub lineage: Vec<Lineage>,
     /// Whether it is being drained.
     pub draining: bool,
+    /// What it knows of letters.
+    pub mailbox: Mailbox,
 }
 
 /// The state machine of one node.
@@ -117,6 +122,7 @@ pub struct Engine {
     held: ContentSet,
     keeper: keeper::Keeper,
     trashing: trash::Trashing,
+    posting: post::Posting,
     /// Present while this node leads.
     office: Option<office::Office>,
     ticked: Moment,
@@ -181,6 +187,7 @@ impl Engine {
             catalog: restored.catalog,
             held,
             trashing: trash::Trashing::default(),
+            posting: post::Posting::new(restored.mailbox, config.instance),
             office: None,
             ticked: Moment::default(),
             congestion: Congestion::default(),
@@ -211,6 +218,7 @@ impl Engine {
             Input::PullEnded { content, stored } => self.pull_ended(content, stored),
             Input::Checked { content, nonce, asker, good } => self.checked(content, nonce, asker, good),
             Input::DropEnded { content, dropped } => self.drop_ended(content, dropped),
+            Input::LettersStaged { durable } => self.letters_staged(durable),
             Input::Congested(congestion) => self.congestion = congestion,
             Input::OwnAddresses { addresses } => self.addresses = addresses,
             Input::DrainingSaved { draining, durable } => self.draining_saved(draining, durable),
@@ -227,6 +235,7 @@ impl Engine {
             self.hear_myself();
         }
         self.flush_changes();
+        self.flush_letters();
         self.hear_myself();
     }
 
@@ -238,8 +247,8 @@ impl Engine {
     /// When to call again if nothing happens before.
     #[must_use]
     pub fn next_wakeup(&self) -> Moment {
-        let tick = self.ticked.plus(TICK_MS);
-        self.keeper.flush_at().map_or(tick, |flush| flush.min(tick))
+        let flushes = [self.keeper.flush_at(), self.posting.flush_at()];
+        flushes.into_iter().flatten().fold(self.ticked.plus(TICK_MS), Moment::min)
     }
 
     /// What this node says of itself.
@@ -267,6 +276,15 @@ impl Engine {
         here.map(|(_, member)| member.route()).collect()
     }
 
+    /// Names of files with a content, some of them if they are many. Goes through the catalog.
+    pub fn names_of(&self, content: &ContentId) -> impl Iterator<Item = &FileName> {
+        let all = self.catalog.names_from(None, "");
+        let named = all.filter(|(_, versions)| {
+            versions.iter().any(|version| version.body.content().is_some_and(|(of, _)| of == *content))
+        });
+        named.map(|(name, _)| name).take(16)
+    }
+
     fn tick(&mut self) {
         self.refresh_members();
         self.elect();
@@ -276,6 +294,7 @@ impl Engine {
         self.keeper_tick();
         self.trash_tick();
         self.office_tick();
+        self.post_tick();
     }
 
     fn hear_myself(&mut self) {
@@ -334,6 +353,13 @@ impl Engine {
             Message::KeepAnswer { content, nonce, kept } => self.keep_answered(from, content, nonce, kept),
             Message::KeepRelease { content, nonce } => self.keep_released(content, nonce),
             Message::Drain { term, draining } => self.drain_ordered(from, term, draining),
+            Message::Letters { letters, ack } => self.letters_heard(from, letters, ack),
+            Message::LettersStored { ack } => self.letters_stored(from, ack),
+            Message::Cursors { cursors } => self.cursors_heard(from, &cursors),
+            Message::MailDigest { digest } => self.mail_digest_heard(from, digest),
+            Message::MailSummary { after, streams, last, roster, reply } => {
+                self.mail_summary_heard(from, after, &streams, last, &roster, reply);
+            }
         }
     }
 

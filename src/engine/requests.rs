@@ -65,6 +65,10 @@ const SAVE_MS_MAX: u64 = 15_000;
 
 impl Engine {
     pub(super) fn asked(&mut self, ask: AskId, machine: &MachineId, request: Request) {
+        if let Request::Post { sender, source, letters, wait_ms } = request {
+            self.post(ask, sender, &source, letters, wait_ms);
+            return;
+        }
         let Some(office) = &self.office else {
             let proxy = self.me.proxy.and_then(|proxy| self.route(proxy));
             self.answer(ask, Reply::NotProxy { proxy });
@@ -90,6 +94,7 @@ impl Engine {
             Request::Drain { node, undo } => self.drain(ask, &node, undo),
             Request::Merge { lineage } => self.merge_clusters(ask, lineage),
             Request::Why { name } => self.why(ask, &name),
+            Request::Post { .. } => {} // any node takes letters: see above
         }
     }
 
@@ -102,6 +107,7 @@ impl Engine {
     }
 
     pub(super) fn ask_gone(&mut self, ask: AskId) {
+        self.post_gone(ask);
         if let Some(office) = &mut self.office {
             office.commits.retain(|_, commit| commit.ask != ask);
             office.waiting_commits.retain(|waiting| waiting.ask != ask);

@@ -144,6 +144,7 @@ impl Engine {
             files,
             bytes: self.catalog.bytes(),
             states,
+            letters: self.letters_waiting(),
         };
         self.answer(ask, Reply::Status(Box::new(status)));
     }

@@ -1,8 +1,9 @@
 //! Letters as files: the folders that users and their programs see, the outbox that is watched, the
-//! hooks that are run. Shell.
+//! hooks that are run. Shell, but for [`mailbox`], what a node knows of all letters, which is pure.
 //!
 //! | file | what |
 //! |---|---|
+//! | [`mailbox`] | what is known of letters (pure) |
 //! | [`letter_file`] | the document and the name of a letter's file |
 //! | [`folders`], [`listing`] | the folders: in the inbox exactly once; listing, retrying, removing |
 //! | [`records`] | what became of a letter's hook |
@@ -22,6 +23,7 @@ pub mod hook_file;
 pub mod hooks;
 pub mod letter_file;
 pub mod listing;
+pub mod mailbox;
 pub mod outbox;
 pub mod process;
 pub mod records;

@@ -25,7 +25,7 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
-    fn begin(&self) -> (AskId, oneshot::Receiver<Reply>) {
+    pub(super) fn begin(&self) -> (AskId, oneshot::Receiver<Reply>) {
         let ask = AskId(self.next.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(ask, sender);
@@ -40,7 +40,7 @@ impl Asks {
         }
     }
 
-    fn end(&self, ask: AskId) {
+    pub(super) fn end(&self, ask: AskId) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&ask);
     }
 }
@@ -144,11 +144,14 @@ async fn hear_member(connection: Connection, shared: &Shared) -> Result<(), Conn
 }
 
 async fn serve_command(connection: Connection, shared: &Shared) -> Result<(), ConnectionError> {
-    let machine = connection.peer().machine.clone();
+    let (machine, peer) = (connection.peer().machine.clone(), connection.peer().node);
     let (mut reader, mut writer) = connection.split();
     reader.set_timeout(Some(COMMAND_SILENCE));
     reader.refuse_payloads();
-    while let Some((request, _)) = reader.read::<Request>().await? {
+    while let Some((mut request, _)) = reader.read::<Request>().await? {
+        if let Request::Post { sender, .. } = &mut request {
+            *sender = peer; // what TLS proved, not what it says
+        }
         let (ask, answer) = shared.asks.begin();
         let input = Input::Asked { ask, machine: machine.clone(), request: Box::new(request) };
         if shared.heard.send(input).await.is_err() {

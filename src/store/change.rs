@@ -1,16 +1,17 @@
 //! What is written to the database: one [`Change`] at a time, many in a transaction.
 
 use super::database::{
-    ASIDES, BLOB, CHUNKS, CONTENTS, EXTRA, INLINE, Location, META, NAMES, PAGES, PREFIXES, ROOTS, STOPPED,
-    TERM, page_key,
+    ASIDES, BLOB, CHUNKS, CONTENTS, EXTRA, INLINE, Location, MAIL, META, NAMES, PAGES, PREFIXES, ROOTS,
+    STOPPED, TERM, page_key,
 };
 use super::disk::DiskFile;
 use super::error::{StoreError, at, database};
 use crate::limits::{FRAME_HEAD_BYTES_MAX, MANIFEST_PAGE_CHUNKS};
 use crate::transfer::manifest::{PAGE_BYTES, decode_chunks};
 use crate::types::{ContentId, Term};
-use crate::wire::DecodeError;
+use crate::wire::mail::MailWrite;
 use crate::wire::record::{AsideRecord, CatalogWrite, ContentRecord, decode_record, encode_record};
+use crate::wire::{DecodeError, encode};
 use redb::{ReadableTable, Table, WriteTransaction};
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -89,6 +90,7 @@ pub(super) struct Tables<'t> {
     pages: Table<'t, &'static [u8; 36], &'static [u8]>,
     roots: Table<'t, &'static [u8; 32], &'static [u8]>,
     chunks: Table<'t, &'static [u8; 32], &'static [u8; 44]>,
+    mail: Table<'t, &'static [u8], &'static [u8]>,
     pub(super) meta: Table<'t, &'static str, &'static [u8]>,
 }
 
@@ -104,6 +106,7 @@ impl<'t> Tables<'t> {
             pages: transaction.open_table(PAGES).map_err(database)?,
             roots: transaction.open_table(ROOTS).map_err(database)?,
             chunks: transaction.open_table(CHUNKS).map_err(database)?,
+            mail: transaction.open_table(MAIL).map_err(database)?,
             meta: transaction.open_table(META).map_err(database)?,
         })
     }
@@ -155,6 +158,13 @@ impl<'t> Tables<'t> {
                 for dot in &wanted {
                     self.extra.insert(dot, ()).map_err(database)?;
                 }
+            }
+            CatalogWrite::Mail(MailWrite::Put(row)) => {
+                let (key, record) = (encode(&row.key()), encode_record(row.as_ref()));
+                self.mail.insert(key.as_slice(), record.as_slice()).map_err(database)?;
+            }
+            CatalogWrite::Mail(MailWrite::Remove(key)) => {
+                self.mail.remove(encode(key).as_slice()).map_err(database)?;
             }
         }
         Ok(())
@@ -287,7 +297,8 @@ pub(super) fn check_writes(writes: &[CatalogWrite]) -> Result<(), StoreError> {
             let bytes = encode_record(versions).len();
             bytes > 1 && bytes <= FRAME_HEAD_BYTES_MAX
         }
-        CatalogWrite::Prefix { .. } | CatalogWrite::Extra { .. } => true,
+        // Each has its bounds where it comes in.
+        CatalogWrite::Prefix { .. } | CatalogWrite::Extra { .. } | CatalogWrite::Mail(_) => true,
     });
     if readable { Ok(()) } else { Err(StoreError::RecordTooLarge) }
 }

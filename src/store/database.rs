@@ -11,6 +11,7 @@
 //! | `pages` | content, page number (u32 BE) | manifest page, if there is more than one chunk |
 //! | `roots` | content | manifest root, if there is more than one page |
 //! | `chunks` | chunk hash | a content that has it, offset (u64 LE), length (u32 LE) |
+//! | `mail` | key of a [`MailRow`] | the row |
 //! | `meta` | text | term, generation, blobs of others |
 //!
 //! A content that is one chunk has neither page nor chunk row: its id follows from the chunk, so
@@ -24,10 +25,13 @@ use crate::clock::{self, Moment};
 use crate::limits::{CATALOG_CHECK_BYTES_MAX, DATABASE_CACHE_BYTES};
 use crate::transfer::manifest::{encode_chunk, page_hash};
 use crate::types::{ChunkHash, ChunkRef, ContentId, Dot, FileName, InstanceId, Term, Version};
+use crate::wire::mail::MailRow;
 use crate::wire::message::Context;
 use crate::wire::record::{AsideRecord, ContentRecord, decode_record};
 use redb::backends::FileBackend;
-use redb::{Builder, Database, ReadableDatabase, ReadableTable, TableDefinition};
+use redb::{
+    Builder, Database, ReadTransaction, ReadableDatabase, ReadableTable, TableDefinition, TableError,
+};
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -42,6 +46,7 @@ pub(super) const INLINE: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::ne
 pub(super) const PAGES: TableDefinition<&[u8; 36], &[u8]> = TableDefinition::new("pages");
 pub(super) const ROOTS: TableDefinition<&[u8; 32], &[u8]> = TableDefinition::new("roots");
 pub(super) const CHUNKS: TableDefinition<&[u8; 32], &[u8; 44]> = TableDefinition::new("chunks");
+pub(super) const MAIL: TableDefinition<&[u8], &[u8]> = TableDefinition::new("mail");
 pub(super) const META: TableDefinition<&str, &[u8]> = TableDefinition::new("meta");
 
 pub(super) const TERM: &str = "term";
@@ -77,6 +82,7 @@ pub(super) struct Rows {
     /// Contents that are not, and their sizes.
     pub(super) gone: Vec<(ContentId, u64)>,
     pub(super) term: Term,
+    pub(super) mail: Vec<MailRow>,
 }
 
 /// The database. One operation that failed leaves it unusable, as the library has it; it is then
@@ -241,7 +247,23 @@ impl Catalog {
             Some(term) => decode_record(term.value()).map_err(|error| self.damaged("the term", &error))?,
             None => Term::default(),
         };
-        Ok(Rows { context, names, held, gone, term })
+        let mail = self.load_mail(&read)?;
+        Ok(Rows { context, names, held, gone, term, mail })
+    }
+
+    /// The rows of the table of letters; none in a folder that is older than letters.
+    fn load_mail(&self, read: &ReadTransaction) -> Result<Vec<MailRow>, StoreError> {
+        let table = match read.open_table(MAIL) {
+            Ok(table) => table,
+            Err(TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
+            Err(error) => return Err(database(error)),
+        };
+        let mut mail = Vec::new();
+        for row in table.iter().map_err(database)? {
+            let row = row.map_err(database)?.1;
+            mail.push(decode_record(row.value()).map_err(|error| self.damaged("a message", &error))?);
+        }
+        Ok(mail)
     }
 
     /// How often the store was opened; 0 if the folder was made and never used.

@@ -50,6 +50,7 @@ pub use writer::Done;
 use crate::clock;
 use crate::limits::QUARANTINE_INTERVAL_MS;
 use crate::types::{ContentId, DiskId, DiskState, FileName, Term, Version};
+use crate::wire::mail::MailRow;
 use crate::wire::message::Context;
 use crate::wire::record::{CatalogWrite, ContentRecord};
 use aside::Asides;
@@ -90,6 +91,8 @@ pub struct Loaded {
     pub contents: Vec<(ContentId, u64)>,
     /// The highest term obeyed.
     pub term: Term,
+    /// The rows of the table of letters.
+    pub mail: Vec<MailRow>,
     /// Contents that the disk may not have kept, because the run before did not end on purpose and
     /// they were written in its last minutes: to be verified first.
     pub doubtful: Vec<ContentId>,

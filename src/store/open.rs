@@ -87,6 +87,7 @@ pub(super) fn open(
         names: rows.names,
         contents: rows.held.into_iter().map(|row| (row.content, row.size)).collect(),
         term: rows.term,
+        mail: rows.mail,
         doubtful,
         generation,
     };

@@ -17,6 +17,7 @@ use super::health::Health;
 use super::reserve::Reserve;
 use crate::limits::{COMMIT_BYTES_TARGET, DATABASE_QUEUE_MAX, ROOM_LOOK_INTERVAL, SAVES_WAITING_MAX};
 use crate::types::{Dot, FileName, InstanceId, Version};
+use crate::wire::mail::{MailKey, MailWrite};
 use crate::wire::record::CatalogWrite;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -90,6 +91,7 @@ struct Folded {
     names: BTreeMap<FileName, Vec<Version>>,
     prefixes: BTreeMap<InstanceId, u64>,
     extra: Option<Vec<Dot>>,
+    mail: BTreeMap<MailKey, MailWrite>,
     catalog_done: Vec<Done>,
     term: Option<Job>,
 }
@@ -110,6 +112,7 @@ impl Folded {
                     self.prefixes.insert(instance, counter);
                 }
                 CatalogWrite::Extra { dots } => self.extra = Some(dots),
+                CatalogWrite::Mail(write) => drop(self.mail.insert(write.key(), write)),
             }
         }
     }
@@ -119,7 +122,8 @@ impl Folded {
         let prefixes =
             self.prefixes.into_iter().map(|(instance, counter)| CatalogWrite::Prefix { instance, counter });
         let extra = self.extra.map(|dots| CatalogWrite::Extra { dots });
-        let writes: Vec<CatalogWrite> = names.chain(prefixes).chain(extra).collect();
+        let mail = self.mail.into_values().map(CatalogWrite::Mail);
+        let writes: Vec<CatalogWrite> = names.chain(prefixes).chain(extra).chain(mail).collect();
         let job = Job { change: Change::Catalog(writes), done: self.catalog_done };
         let catalog = (!job.done.is_empty()).then_some(job);
         self.term.into_iter().chain(catalog)

@@ -5,10 +5,13 @@
 //! and never the serde path (it fails before it allocates), no recursive types, no vectors of
 //! zero-sized items, and the consumed length is compared so that trailing bytes are refused.
 
-use crate::limits::{FRAME_HEAD_BYTES_MAX, REPLICAS_MAX};
+use crate::limits::{
+    FRAME_HEAD_BYTES_MAX, LETTER_ATTACHMENTS_MAX, LETTER_PAYLOAD_BYTES_MAX, REPLICAS_MAX, ROSTER_MAX,
+};
 use crate::types::{
-    Body, ChunkHash, ChunkRef, ContentId, DiskId, DiskState, Dot, FileName, InstanceId, Lineage, MachineId,
-    NodeId, NodeRoute, Pin, Presence, Term, Version, Wanted,
+    Body, ChunkHash, ChunkRef, ContentId, DiskId, DiskState, Dot, FileName, InstanceId, Letter, LetterId,
+    LetterPlace, LetterType, Lineage, MachineId, NewLetter, NodeId, NodeRoute, Pin, Presence, Priority,
+    StreamId, Term, Version, Wanted, is_label,
 };
 use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
@@ -123,6 +126,10 @@ layout!(Version { dot, body, mode, modified_ns, wanted, removed_s });
 layout!(ChunkRef { hash, bytes });
 layout!(Term { number, proxy });
 layout!(NodeRoute { node, name, machine, addresses });
+layout!(LetterId newtype);
+layout!(LetterType text);
+layout!(StreamId { sender, instance, priority });
+layout!(LetterPlace { stream, number });
 layout!(Presence {
     node,
     instance,
@@ -164,6 +171,93 @@ impl<C> Decode<C> for MachineId {
         MachineId::parse(&text).ok_or(Undecodable::Other("an invalid machine label"))
     }
 }
+
+impl<C> Decode<C> for LetterType {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        let text: Box<str> = Decode::decode(decoder)?;
+        LetterType::parse(&text).ok_or(Undecodable::Other("an invalid type of a message"))
+    }
+}
+
+/// What the types of a letter's parts do not hold.
+fn check_letter(
+    payload: &str,
+    attachments: &[FileName],
+    names: [Option<&str>; 2],
+) -> Result<(), Undecodable> {
+    let labels = names.into_iter().flatten().all(is_label);
+    if !labels || payload.len() > LETTER_PAYLOAD_BYTES_MAX || attachments.len() > LETTER_ATTACHMENTS_MAX {
+        return Err(Undecodable::Other("an impossible message"));
+    }
+    Ok(())
+}
+
+impl Encode for Letter {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let Letter { id, kind, source, target, created_us, expires_ms, payload, attachments, addressees } =
+            self;
+        (id, kind, source, target).encode(encoder)?;
+        (created_us, expires_ms, payload, attachments, addressees).encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Letter {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        let (id, kind, source, target) = Decode::decode(decoder)?;
+        let (created_us, expires_ms, payload, attachments, addressees) = Decode::decode(decoder)?;
+        let letter =
+            Letter { id, kind, source, target, created_us, expires_ms, payload, attachments, addressees };
+        let names = [Some(&*letter.source), letter.target.as_deref()];
+        check_letter(&letter.payload, &letter.attachments, names)?;
+        let sorted = letter.addressees.is_sorted_by(|a, b| a < b);
+        if sorted && letter.addressees.len() <= ROSTER_MAX {
+            Ok(letter)
+        } else {
+            Err(Undecodable::Other("impossible addressees"))
+        }
+    }
+}
+layout!(borrow Letter);
+
+impl Encode for NewLetter {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let NewLetter { id, kind, target, priority, lives_ms, payload, attachments } = self;
+        (id, kind, target, priority, lives_ms, payload, attachments).encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for NewLetter {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        let (id, kind, target, priority, lives_ms, payload, attachments) = Decode::decode(decoder)?;
+        let letter = NewLetter { id, kind, target, priority, lives_ms, payload, attachments };
+        check_letter(&letter.payload, &letter.attachments, [letter.target.as_deref(), None])?;
+        Ok(letter)
+    }
+}
+layout!(borrow NewLetter);
+
+impl Encode for Priority {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        let tag: u8 = match self {
+            Priority::High => 0,
+            Priority::Normal => 1,
+            Priority::Low => 2,
+        };
+        tag.encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for Priority {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        match u8::decode(decoder)? {
+            0 => Ok(Priority::High),
+            1 => Ok(Priority::Normal),
+            2 => Ok(Priority::Low),
+            _ => Err(Undecodable::Other("an unknown priority")),
+        }
+    }
+}
+layout!(borrow Priority);
 
 impl Encode for Wanted {
     fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {

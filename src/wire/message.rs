@@ -2,10 +2,11 @@
 //! ask of the proxy. See `docs/protocol.md`, Control.
 
 use super::DecodeError;
+use super::mail::{PostedLetter, RosterRow, StreamSummary};
 use crate::limits::{LABEL_BYTES_MAX, LINEAGE_MAX};
 use crate::types::{
-    Body, ContentId, DiskId, Dot, FileName, InstanceId, Lineage, MachineId, NodeId, NodeRoute, Presence,
-    Term, Version,
+    Body, ContentId, DiskId, Dot, FileName, InstanceId, Letter, LetterPlace, Lineage, MachineId, NewLetter,
+    NodeId, NodeRoute, Presence, StreamId, Term, Version,
 };
 use bincode::{Decode, Encode};
 
@@ -190,6 +191,41 @@ pub enum Message {
         /// Which of the two.
         draining: bool,
     },
+    /// Letters. With `ack`, say when they are durable.
+    Letters {
+        /// Each with its place.
+        letters: Vec<(LetterPlace, Letter)>,
+        /// Repeated in [`Message::LettersStored`].
+        ack: Option<u64>,
+    },
+    /// The letters of that number, and all before them in their streams, are durable here.
+    LettersStored {
+        /// As in [`Message::Letters`].
+        ack: u64,
+    },
+    /// Up to these numbers I have got what is meant for me; that is durable.
+    Cursors {
+        /// Of each stream.
+        cursors: Vec<(StreamId, u64)>,
+    },
+    /// What I know of letters has this digest; to the proxy, from time to time.
+    MailDigest {
+        /// It.
+        digest: u64,
+    },
+    /// What I know of the streams in a range. Send the letters that I lack.
+    MailSummary {
+        /// The range begins after this stream; `None`: with the first.
+        after: Option<StreamId>,
+        /// All streams that I know in the range; it ends with the last of them.
+        streams: Vec<StreamSummary>,
+        /// Whether the range goes to the end instead.
+        last: bool,
+        /// All machines that get letters; with the last range alone.
+        roster: Vec<RosterRow>,
+        /// Whether I want yours in turn.
+        reply: bool,
+    },
 }
 
 /// State of a pull.
@@ -299,6 +335,17 @@ pub enum Request {
         /// As shown.
         name: FileName,
     },
+    /// Send these letters. Any node takes them, not the proxy alone.
+    Post {
+        /// Who sends; what TLS proved replaces it.
+        sender: NodeId,
+        /// Display name of the sender, if no member has that id.
+        source: Box<str>,
+        /// At most [`crate::limits::LETTERS_AT_ONCE_MAX`].
+        letters: Vec<NewLetter>,
+        /// So long, in milliseconds, the answer waits until every addressee that is up has them.
+        wait_ms: u64,
+    },
 }
 
 /// Which rows.
@@ -399,6 +446,11 @@ pub enum Reply {
     },
     /// To [`Request::Why`].
     Why(Box<Explanation>),
+    /// To [`Request::Post`], in the same order: durable on two machines, or on all that are up.
+    Posted {
+        /// How they stand.
+        letters: Vec<PostedLetter>,
+    },
 }
 
 /// Why something was not done: stable numbers on the wire, see the table in `docs/protocol.md`.
@@ -584,6 +636,8 @@ pub struct ClusterStatus {
     pub bytes: u64,
     /// How many are in each state, in the order of [`FileState`].
     pub states: [u64; 4],
+    /// Letters that wait for somebody.
+    pub letters: u64,
 }
 
 /// One node in `status`.

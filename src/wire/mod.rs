@@ -10,6 +10,7 @@
 mod codec;
 pub mod datagram;
 pub mod frame;
+pub mod mail;
 pub mod message;
 pub mod record;
 pub mod transfer;

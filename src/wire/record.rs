@@ -2,6 +2,7 @@
 //!
 //! Each starts with a version byte, so that a later program can read what this one wrote.
 
+use super::mail::MailWrite;
 use super::{DecodeError, decode, encode};
 use crate::types::{ChunkHash, FileName, InstanceId, Version};
 use bincode::{Decode, Encode};
@@ -31,6 +32,8 @@ pub enum CatalogWrite {
         /// Sorted.
         dots: Vec<crate::types::Dot>,
     },
+    /// A row of the table of letters.
+    Mail(MailWrite),
 }
 
 /// A content held here, as the database has it.

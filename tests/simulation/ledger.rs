@@ -6,9 +6,12 @@
 
 use crate::clients::Ask;
 use crate::disk::{Bytes, Image};
+use crate::letters::LetterLedger;
 use std::collections::{BTreeMap, BTreeSet};
 use thorp::engine::event::{AskId, Input};
-use thorp::types::{ContentId, Dot, FileName, InstanceId, NodeId, Presence, Term, Version};
+use thorp::types::{
+    ContentId, Dot, FileName, InstanceId, LetterId, NodeId, Presence, Priority, Term, Version,
+};
 use thorp::wire::message::{Delta, Message, Request};
 
 /// What a command is to do.
@@ -19,6 +22,7 @@ pub enum Work {
     Replicas { name: FileName, replicas: u8 },
     Get { name: FileName },
     List,
+    Send { id: LetterId, target: Option<usize>, priority: Priority, brief: bool },
 }
 
 /// A command and what became of it.
@@ -119,6 +123,7 @@ pub struct Ledger {
     pub removed: BTreeSet<(FileName, Dot)>,
     /// Settings that were acknowledged.
     pub set: BTreeSet<(FileName, Dot)>,
+    pub letters: LetterLedger,
 }
 
 impl Ledger {

@@ -158,7 +158,11 @@ impl World {
                             ops.extend(self.ledger.ops_of_content.get(content).into_iter().flatten());
                             self.maybe_mended(*content);
                         }
-                        Write::Term(_) | Write::Lineage(_) | Write::Draining(_) => {}
+                        Write::Term(_)
+                        | Write::Lineage(_)
+                        | Write::Draining(_)
+                        | Write::Stage { .. }
+                        | Write::Reveal { .. } => {}
                     }
                 }
             }
@@ -382,6 +386,7 @@ impl World {
                 let holders = holders.first().cloned().unwrap_or_default();
                 self.put_answered(at, op, &holders);
             }
+            (Reply::Posted { letters }, _) => self.letters_answered(at, op, letters),
             (Reply::Removed { .. }, _) => {
                 self.mark(Mark::Removed);
                 self.change_answered(at, ask, op, true);

@@ -4,6 +4,7 @@
 //! prints by the printer alone and never ends the process.
 
 pub mod completions;
+pub mod config;
 pub mod demo;
 pub mod drain;
 pub mod get;
@@ -16,6 +17,7 @@ pub mod put;
 pub mod replicas;
 pub mod restore;
 pub mod rm;
+pub mod send;
 pub mod status;
 pub mod up;
 pub mod verify;

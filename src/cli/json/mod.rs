@@ -3,6 +3,10 @@
 //! Keys and their order are promises: scripts read them. What is not known, or makes no sense (the
 //! content of a folder), is `null` and never left out. Times are RFC 3339 in UTC.
 
+mod settings;
+
+pub use settings::{Origin, SettingRow, setting_value};
+
 use crate::cli::units::format_rfc3339_seconds;
 use crate::types::{DiskState, NodeId, NodeRoute};
 use crate::wire::message::{
@@ -27,6 +31,28 @@ pub struct ErrorBody<'text> {
     pub message: &'text str,
     /// What to do.
     pub hint: Option<&'text str>,
+}
+
+/// `thorp send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SendDocument {
+    /// The message's id.
+    pub id: String,
+    /// Who gets it.
+    pub addressees: Vec<SendAddressee>,
+}
+
+/// One who gets a message, in `send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SendAddressee {
+    /// Its id.
+    pub node: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Whether the message is in its inbox.
+    pub delivered: bool,
 }
 
 /// `thorp status`.

@@ -55,6 +55,7 @@ fn status_has_the_promised_keys() {
         files: 10,
         bytes: 99,
         states: [4, 3, 2, 1],
+        letters: 3,
     };
     let expected = concat!(
         r#"{"cluster":{"name":"house","id":"02020202020202020202020202020202","secured":true,"term":5,"#,

@@ -4,10 +4,13 @@
 use super::event::{AskId, Effect, Input, Via};
 use super::{Config, Engine, Restored};
 use crate::clock::Moment;
+use crate::messages::mailbox::Mailbox;
 use crate::replication::{Catalog, CausalContext};
 use crate::types::{
     Body, ContentId, DiskId, DiskState, FileName, InstanceId, Lineage, MachineId, NodeId, Pin, Term, Version,
 };
+use crate::types::{Letter, LetterId};
+use crate::wire::mail::{MailKey, MailRow, MailWrite};
 use crate::wire::message::{FileState, Message, NewFile, Reply, Request, Row, Selector};
 use crate::wire::record::CatalogWrite;
 use crate::wire::{decode, encode};
@@ -17,6 +20,7 @@ use std::net::{IpAddr, Ipv4Addr};
 mod care;
 mod disks;
 mod faults;
+mod letters;
 mod main_job;
 
 /// What survives a restart.
@@ -29,6 +33,9 @@ struct Disk {
     lineage: Vec<Lineage>,
     generation: u64,
     draining: bool,
+    mail: BTreeMap<MailKey, MailRow>,
+    staged: Vec<Letter>,
+    inbox: Vec<Letter>,
 }
 
 struct Host {
@@ -50,6 +57,8 @@ struct Cluster {
     fail_pulls: usize,
     /// Changes told to this host get lost.
     lose_delta_to: Option<usize>,
+    /// Letters told to this host get lost.
+    lose_letters_to: Option<usize>,
     /// Pages of exchanges get lost.
     lose_pages: bool,
     /// Nothing can be made durable on this host.
@@ -89,6 +98,7 @@ impl Cluster {
             dropped: Vec::new(),
             fail_pulls: 0,
             lose_delta_to: None,
+            lose_letters_to: None,
             lose_pages: false,
             bad_disk: None,
             hold_saves: None,
@@ -128,7 +138,9 @@ impl Cluster {
             term: host.disk.term,
             lineage: host.disk.lineage.clone(),
             draining: host.disk.draining,
+            mailbox: Mailbox::load(host.disk.mail.values().cloned()),
         };
+        host.disk.recover_staged(&restored.mailbox);
         host.inputs.clear();
         host.engine = Some(Engine::new(self.now, config, restored));
         host.inputs.push(Input::WallClock { wall_ms: 1_000_000_000_000 + self.now.0 });
@@ -219,6 +231,9 @@ impl Cluster {
                 if self.lose_delta_to == Some(to) && matches!(message, Message::Delta { .. }) {
                     return;
                 }
+                if self.lose_letters_to == Some(to) && matches!(message, Message::Letters { .. }) {
+                    return;
+                }
                 if self.lose_pages && matches!(message, Message::SyncPage { .. }) {
                     return;
                 }
@@ -288,6 +303,11 @@ impl Cluster {
                 self.dropped.push((at, content));
                 self.deliver(at, Input::DropEnded { content, dropped: true });
             }
+            Effect::StageLetters { letters } => {
+                self.hosts[at].disk.staged.extend(letters.into_iter().map(|(_, letter)| letter));
+                self.deliver(at, Input::LettersStaged { durable: true });
+            }
+            Effect::RevealLetters { ids } => self.hosts[at].disk.reveal(&ids),
             Effect::Contact { .. } | Effect::Note(_) => {}
         }
     }
@@ -389,6 +409,20 @@ impl Cluster {
 }
 
 impl Disk {
+    /// What the shell does at a start: of the staged letters, those delivered are shown, the others go.
+    fn recover_staged(&mut self, mailbox: &Mailbox) {
+        let staged = std::mem::take(&mut self.staged);
+        self.inbox.extend(staged.into_iter().filter(|letter| mailbox.is_seen(letter.id)));
+    }
+
+    fn reveal(&mut self, ids: &[LetterId]) {
+        for id in ids {
+            if let Some(at) = self.staged.iter().position(|letter| letter.id == *id) {
+                self.inbox.push(self.staged.remove(at));
+            }
+        }
+    }
+
     fn write(&mut self, writes: Vec<CatalogWrite>) {
         for write in writes {
             match write {
@@ -406,6 +440,8 @@ impl Disk {
                     }
                 }
                 CatalogWrite::Extra { dots } => self.context.extra = dots,
+                CatalogWrite::Mail(MailWrite::Put(row)) => drop(self.mail.insert(row.key(), *row)),
+                CatalogWrite::Mail(MailWrite::Remove(key)) => drop(self.mail.remove(&key)),
             }
         }
     }

@@ -55,6 +55,7 @@ impl Disk {
                     assert_ne!(self.extra, dots, "a write that changes nothing");
                     self.extra = dots;
                 }
+                CatalogWrite::Mail(_) => unreachable!("a catalog writes no letters"),
             }
         }
     }
