@@ -16,7 +16,7 @@ use crate::cli::failure::Failure;
 use crate::cli::names::{NamePattern, parse_folder, parse_name, parse_pattern};
 use crate::cli::units::{parse_duration, parse_size};
 use crate::config::{
-    Given, Http, Peer, ROLES, ScrubEvery, check_replicas, parse_address, parse_http, parse_label,
+    Given, Http, Lifetime, Peer, ROLES, ScrubEvery, check_hook_tries, check_hooks_at_once, parse_hook_timeout, parse_lifetime, check_replicas, parse_address, parse_http, parse_label,
     parse_machine, parse_peer, parse_port, parse_role, parse_scrub_every,
 };
 use crate::limits::{
@@ -274,6 +274,42 @@ pub struct NodeArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_KEEP_REMOVED", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub keep_removed: Option<Duration>,
+    /// Keep messages that were sent this long; `off`: until they are removed [default: 24h]
+    #[arg(long, value_name = "DURATION|off", env = "THORP_SENT_TTL", hide_env_values = true,
+          value_parser = lifetime, allow_hyphen_values = true)]
+    pub sent_ttl: Option<Lifetime>,
+    /// The same for messages that came [default: off]
+    #[arg(long, value_name = "DURATION|off", env = "THORP_INBOX_TTL", hide_env_values = true,
+          value_parser = lifetime, allow_hyphen_values = true)]
+    pub inbox_ttl: Option<Lifetime>,
+    /// How long the hook of a message may run [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "THORP_HOOK_TIMEOUT", hide_env_values = true,
+          value_parser = hook_timeout, allow_hyphen_values = true)]
+    pub hook_timeout: Option<Duration>,
+    /// How often a hook is tried before its message goes to `failed` [default: 3]
+    #[arg(long, value_name = "N", env = "THORP_HOOK_TRIES", hide_env_values = true,
+          value_parser = hook_tries, allow_negative_numbers = true)]
+    pub hook_tries: Option<u32>,
+    /// How many hooks run at once [default: 4]
+    #[arg(long, value_name = "N", env = "THORP_HOOKS_AT_ONCE", hide_env_values = true,
+          value_parser = hooks_at_once, allow_negative_numbers = true)]
+    pub hooks_at_once: Option<u32>,
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    parse_lifetime(text, parse_duration)
+}
+
+fn hook_timeout(text: &str) -> Result<Duration, String> {
+    parse_hook_timeout(text, parse_duration)
+}
+
+fn hook_tries(text: &str) -> Result<u32, String> {
+    check_hook_tries(text.parse().unwrap_or(-1))
+}
+
+fn hooks_at_once(text: &str) -> Result<u32, String> {
+    check_hooks_at_once(text.parse().unwrap_or(-1))
 }
 
 fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
@@ -543,6 +579,11 @@ impl NodeArguments {
             heal_after: up.heal_after,
             scrub_every: up.scrub_every,
             keep_removed: up.keep_removed,
+            sent_ttl: up.sent_ttl,
+            inbox_ttl: up.inbox_ttl,
+            hook_timeout: up.hook_timeout,
+            hook_tries: up.hook_tries,
+            hooks_at_once: up.hooks_at_once,
             http: up.http,
             ..given
         }

@@ -291,11 +291,10 @@ where
     /// Gives to the node what waits and may go.
     async fn start(&mut self) {
         let now = clock::now();
-        let paused = |priority: &Priority, pauses: &BTreeMap<Priority, Pause>| {
-            pauses.get(priority).is_some_and(|pause| now < pause.until)
-        };
         while self.flights.len() < OUTBOX_POSTS_MAX {
-            let next = self.waiting.keys().find(|(priority, _)| !paused(priority, &self.pauses)).cloned();
+            let may_go = |priority: &Priority| self.pauses.get(priority).is_none_or(|pause| now >= pause.until);
+            let next = Priority::ALL.into_iter().filter(may_go).find_map(|priority| self.first_of(priority));
+            let next = next.cloned();
             let Some(order) = next else { return };
             let kept = self.waiting.remove(&order).flatten();
             let letter = match kept {
@@ -310,6 +309,12 @@ where
                 }
             }
         }
+    }
+
+    /// The first that waits of a priority.
+    fn first_of(&self, priority: Priority) -> Option<&Order> {
+        let (order, _) = self.waiting.range((priority, String::new())..).next()?;
+        (order.0 == priority).then_some(order)
     }
 
     async fn read_again(&mut self, name: &str) -> Option<Outgoing> {
@@ -385,8 +390,10 @@ where
     fn next_wakeup_ms(&self) -> u64 {
         let now = clock::now();
         let settled = self.unsettled.values().map(|file| file.since.plus(OUTBOX_SETTLE_MS));
-        let waits = |priority: &Priority| self.waiting.keys().any(|order| order.0 == *priority);
-        let pauses = self.pauses.iter().filter(|(priority, pause)| pause.until > now && waits(priority));
+        let pauses = self
+            .pauses
+            .iter()
+            .filter(|(priority, pause)| pause.until > now && self.first_of(**priority).is_some());
         let first = settled.chain(pauses.map(|(_, pause)| pause.until)).min();
         first.map_or(u64::MAX, |first| first.since(now))
     }
@@ -457,7 +464,11 @@ fn look(folders: &Folders, names: BTreeSet<String>, mut last_us: u64) -> io::Res
             match move_into(&path, &outbox, &lasting) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let seen = (file.len(), file.mtime(), file.mtime_nsec(), file.ino());
+                    looked.push(Looked::NoLetter { name, seen, error: LetterFileError::Unreadable(error) });
+                    continue;
+                }
             }
         }
         looked.push(Looked::Letter { name: lasting, letter });

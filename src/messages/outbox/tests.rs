@@ -188,7 +188,7 @@ async fn after_a_kill_a_letter_is_given_again_under_the_same_id() {
 }
 
 #[tokio::test]
-async fn a_thousand_files_are_all_sent_in_order() {
+async fn a_thousand_files_are_sent_once_each() {
     let (_folder, folders) = folders();
     let running = start(&folders, Node::default());
     for number in 0..1_000 {
