@@ -20,7 +20,7 @@ use crate::transfer::connection::{ConnectionError, Endpoint, FrameReader, FrameW
 use crate::types::{InstanceId, MachineId, NodeId, NodeRoute};
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::message::{ErrorCode, Hello, Purpose, Reply, Request};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -57,7 +57,7 @@ impl Identity {
     /// Whether a node has been started with this data folder.
     #[must_use]
     pub fn is_made(folder: &Path) -> bool {
-        folder.join(node_key::NODE_KEY_FILE).is_file()
+        folder.join(NODE_KEY_FILE).is_file()
     }
 
     /// An identity for this process alone, as commands have it. The stretched cluster key is looked

@@ -11,6 +11,7 @@
 //! | `disk` | whole files, durable folders |
 //! | [`hook_file`] | which program is the hook of a type, and whether it may be run |
 //! | [`hooks`], [`process`] | runs a program for each letter, once it lies in the inbox |
+//! | [`mailbox`] | what is known of letters everywhere (pure) |
 //! | [`cleaning`] | removes what was kept for long enough |
 //!
 //! Invariant: what a folder shows is whole (written elsewhere, synced, renamed), and what a letter

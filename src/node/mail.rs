@@ -58,8 +58,11 @@ impl Mail {
             tokio::spawn(fill_inbox(Arc::clone(shared), folders.clone(), hooks.clone(), received)),
         ];
         tokio::spawn(cleaning::run(folders.clone(), options.messages, stopping()));
-        let post = poster(shared, options.machine.clone(), options.name.clone());
-        tokio::spawn(outbox::run(folders, options.name.as_str().into(), post, Arc::clone(&nudge), stopping()));
+        let name: Box<str> = options.name.as_str().into();
+        let (shared, machine, source) = (Arc::clone(shared), options.machine.clone(), name.clone());
+        let give = move |letter| post(Arc::clone(&shared), machine.clone(), source.clone(), letter);
+        let stop = stopping();
+        tokio::spawn(outbox::run(folders, name, give, Arc::clone(&nudge), stop));
         Mail { orders, hooks, nudge, ending }
     }
 
@@ -127,28 +130,17 @@ fn logged<T>(what: &str, done: Result<std::io::Result<T>, tokio::task::JoinError
     }
 }
 
-/// Gives letters of the outbox to this node's own engine.
-fn poster(
-    shared: &Arc<Shared>,
-    machine: MachineId,
-    source: String,
-) -> impl FnMut(NewLetter) -> std::pin::Pin<Box<dyn Future<Output = Posted> + Send>> + Send + 'static {
-    let shared = Arc::clone(shared);
-    move |letter| {
-        let (shared, machine, source) = (Arc::clone(&shared), machine.clone(), source.as_str().into());
-        let sender = shared.identity.node;
-        let request = Request::Post { sender, source, letters: vec![letter], wait_ms: 0 };
-        Box::pin(async move {
-            let (ask, answer) = shared.asks.begin();
-            let input = Input::Asked { ask, machine, request: Box::new(request) };
-            let reply = match shared.heard.send(input).await {
-                Ok(()) => answer.await.ok(),
-                Err(_) => None,
-            };
-            shared.asks.end(ask);
-            posted(reply)
-        })
-    }
+/// Gives a letter of the outbox to this node's own engine.
+async fn post(shared: Arc<Shared>, machine: MachineId, source: Box<str>, letter: NewLetter) -> Posted {
+    let sender = shared.identity.node;
+    let request = Box::new(Request::Post { sender, source, letters: vec![letter], wait_ms: 0 });
+    let (ask, answer) = shared.asks.begin();
+    let reply = match shared.heard.send(Input::Asked { ask, machine, request }).await {
+        Ok(()) => answer.await.ok(),
+        Err(_) => None,
+    };
+    shared.asks.end(ask);
+    posted(reply)
 }
 
 fn posted(reply: Option<Reply>) -> Posted {

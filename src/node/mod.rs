@@ -32,7 +32,7 @@ use crate::engine::event::Input;
 use crate::engine::{Config, Engine, Restored};
 use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
 use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, STOP_TIMEOUT};
-use crate::messages::MessagesError;
+use crate::messages::{self, MessagesError};
 use crate::messages::folders::Folders;
 use crate::messages::mailbox::Mailbox;
 use crate::replication::{Catalog, CausalContext};
@@ -81,6 +81,8 @@ pub struct Options {
     pub scrub_every: Option<Duration>,
     /// How long removed and replaced versions are kept.
     pub keep_removed: Duration,
+    /// What is done with messages.
+    pub messages: messages::Options,
 }
 
 /// What a node says once it takes connections.
