@@ -7,6 +7,7 @@
 //! | [`letter_file`] | the document and the name of a letter's file |
 //! | [`folders`], [`listing`] | the folders: in the inbox exactly once; listing, retrying, removing |
 //! | [`records`] | what became of a letter's hook |
+//! | [`watching`] | the system's word about files that change |
 //! | [`outbox`] | watches what users drop and has it sent |
 //! | `disk` | whole files, durable folders |
 //! | [`hook_file`] | which program is the hook of a type, and whether it may be run |
@@ -28,6 +29,7 @@ pub mod mailbox;
 pub mod outbox;
 pub mod process;
 pub mod records;
+pub mod watching;
 
 #[cfg(test)]
 mod fixture;

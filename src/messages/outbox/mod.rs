@@ -19,11 +19,9 @@ use crate::messages::hooks::blocking;
 use crate::messages::letter_file::{
     Document, LetterFileError, Outgoing, file_name, format_time, parse_file_name, parse_outgoing,
 };
-use crate::messages::listing::is_letter;
 use crate::messages::stopped;
+use crate::messages::watching::{Change, Watching, watch as watch_folder};
 use crate::types::{LetterId, NewLetter, Priority};
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -62,7 +60,7 @@ pub async fn run<P, F>(
 {
     let (sender, mut changes) = mpsc::channel(OUTBOX_BATCH_MAX * 4);
     let missed = Arc::new(AtomicBool::new(true));
-    let watcher = watch_folder(&folders, sender, Arc::clone(&missed));
+    let watcher = watch_outbox(&folders, sender, Arc::clone(&missed));
     let listing = if watcher.is_some() { OUTBOX_RESCAN } else { OUTBOX_RESCAN_UNWATCHED };
     let mut outbox = Outbox::new(folders, own_name, post);
     let mut listed = clock::now();
@@ -92,37 +90,24 @@ pub async fn run<P, F>(
 }
 
 /// Has the system tell of files that were made or changed. `None` if it cannot.
-fn watch_folder(
+fn watch_outbox(
     folders: &Folders,
     sender: mpsc::Sender<String>,
     missed: Arc<AtomicBool>,
-) -> Option<RecommendedWatcher> {
-    let of_watcher = move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return missed.store(true, Ordering::Relaxed) };
-        let changed = match event.kind {
-            EventKind::Create(_)
-            | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Name(_) | ModifyKind::Any) => true,
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-            _ => event.need_rescan(),
+) -> Option<Watching> {
+    let tell = move |change| {
+        let kept = match change {
+            Change::Letter(name) => sender.try_send(name).is_ok(),
+            Change::Missed => false,
         };
-        if event.need_rescan() {
+        if !kept {
             missed.store(true, Ordering::Relaxed);
         }
-        for path in event.paths.iter().filter(|_| changed) {
-            let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_letter(name));
-            if name.is_some_and(|name| sender.try_send(name.to_owned()).is_err()) {
-                missed.store(true, Ordering::Relaxed);
-            }
-        }
     };
-    let watched = notify::recommended_watcher(of_watcher).and_then(|mut watcher| {
-        watcher.watch(&folders.place(Place::Outbox), RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watched
-        .inspect_err(
-            |error| tracing::warn!(%error, "the outbox cannot be watched; it is listed each second instead"),
-        )
+    watch_folder(&folders.place(Place::Outbox), tell)
+        .inspect_err(|error| {
+            tracing::warn!(error, "the outbox cannot be watched; it is listed each second instead")
+        })
         .ok()
 }
 
@@ -292,7 +277,8 @@ where
     async fn start(&mut self) {
         let now = clock::now();
         while self.flights.len() < OUTBOX_POSTS_MAX {
-            let may_go = |priority: &Priority| self.pauses.get(priority).is_none_or(|pause| now >= pause.until);
+            let may_go =
+                |priority: &Priority| self.pauses.get(priority).is_none_or(|pause| now >= pause.until);
             let next = Priority::ALL.into_iter().filter(may_go).find_map(|priority| self.first_of(priority));
             let next = next.cloned();
             let Some(order) = next else { return };
