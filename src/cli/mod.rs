@@ -9,6 +9,7 @@ pub mod commands;
 pub mod escape;
 pub mod failure;
 pub mod json;
+pub mod letters;
 pub mod names;
 pub mod printer;
 pub mod progress;
@@ -184,6 +185,10 @@ fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> 
         Command::Replicas(replicas) => commands::replicas::run(&context, replicas),
         Command::Rm(rm) => commands::rm::run(&context, rm),
         Command::Send(send) => commands::send::run(&context, send),
+        Command::Inbox(inbox) => commands::inbox::run(&context, inbox),
+        Command::List(list) => commands::list::run(&context, list),
+        Command::Retry(retry) => commands::retry::run(&context, retry),
+        Command::Flush(flush) => commands::flush::run(&context, flush),
         Command::Why(why) => commands::why::run(&context, why),
         Command::Drain(drain) => commands::drain::run(&context, drain),
         Command::Merge(merge) => commands::merge::run(&context, merge),

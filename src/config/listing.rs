@@ -4,7 +4,7 @@
 //! effect as the file would write it; written back there, it means the same. The cluster key is
 //! no setting and not here: [`KeySource`] is asked for it, and never shows it.
 
-use super::{Http, KeySource, ScrubEvery, Settings, values::role_name};
+use super::{Http, KeySource, Lifetime, ScrubEvery, Settings, values::role_name};
 use std::fmt::Display;
 use std::path::Path;
 use std::time::Duration;
@@ -56,6 +56,11 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "heal_after", value: |settings| Value::Duration(settings.node.heal_after) },
     Setting { key: "scrub_every", value: |settings| Value::scrub_every(settings.node.scrub_every) },
     Setting { key: "keep_removed", value: |settings| Value::Duration(settings.node.keep_removed) },
+    Setting { key: "sent_ttl", value: |settings| Value::lifetime(settings.node.sent_ttl) },
+    Setting { key: "inbox_ttl", value: |settings| Value::lifetime(settings.node.inbox_ttl) },
+    Setting { key: "hook_timeout", value: |settings| Value::Duration(settings.node.hook_timeout) },
+    Setting { key: "hook_tries", value: |settings| Value::Number(settings.node.hook_tries.into()) },
+    Setting { key: "hooks_at_once", value: |settings| Value::Number(settings.node.hooks_at_once.into()) },
     Setting { key: "http", value: |settings| Value::http(settings.node.http) },
 ];
 
@@ -88,6 +93,10 @@ impl Value {
             ScrubEvery::Off => Value::text("off"),
             ScrubEvery::Interval(interval) => Value::Duration(interval),
         }
+    }
+
+    fn lifetime(lifetime: Lifetime) -> Value {
+        lifetime.duration().map_or_else(|| Value::text("off"), Value::Duration)
     }
 
     fn http(http: Http) -> Value {

@@ -12,14 +12,16 @@ mod values;
 
 pub use listing::{SETTINGS, Setting, Value};
 pub use values::{
-    Peer, ROLES, check_replicas, parse_address, parse_http, parse_label, parse_machine, parse_peer,
-    parse_port, parse_role, parse_scrub_every,
+    Peer, ROLES, check_hook_tries, check_hooks_at_once, check_replicas, parse_address, parse_hook_timeout,
+    parse_http, parse_label, parse_lifetime, parse_machine, parse_peer, parse_port, parse_role,
+    parse_scrub_every,
 };
 use values::{check_port, host_name};
 
 use crate::limits::{
-    COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, KEEP_REMOVED_DEFAULT, PORT_DEFAULT,
-    REPLICAS_DEFAULT, SCRUB_EVERY_DEFAULT,
+    COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, HOOK_TIMEOUT_DEFAULT, HOOK_TRIES_DEFAULT,
+    HOOKS_AT_ONCE_DEFAULT, KEEP_REMOVED_DEFAULT, PORT_DEFAULT, REPLICAS_DEFAULT, SCRUB_EVERY_DEFAULT,
+    SENT_TTL_DEFAULT,
 };
 use crate::types::{MachineId, Pin};
 use etcetera::BaseStrategy;
@@ -85,8 +87,38 @@ pub struct NodeSettings {
     pub scrub_every: ScrubEvery,
     /// How long removed and replaced versions are kept; zero for not at all.
     pub keep_removed: Duration,
+    /// How long messages that were sent are kept.
+    pub sent_ttl: Lifetime,
+    /// The same of messages that came.
+    pub inbox_ttl: Lifetime,
+    /// How long the hook of a message may run.
+    pub hook_timeout: Duration,
+    /// How often a hook is tried.
+    pub hook_tries: u32,
+    /// How many hooks run at once.
+    pub hooks_at_once: u32,
     /// Where it serves HTTP.
     pub http: Http,
+}
+
+/// How long something is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until somebody removes it.
+    Endless,
+    /// This long.
+    For(Duration),
+}
+
+impl Lifetime {
+    /// The time, if there is one.
+    #[must_use]
+    pub fn duration(self) -> Option<Duration> {
+        match self {
+            Lifetime::Endless => None,
+            Lifetime::For(duration) => Some(duration),
+        }
+    }
 }
 
 /// How often each copy is hashed anew.
@@ -175,6 +207,11 @@ pub struct Given {
     pub heal_after: Option<Duration>,
     pub scrub_every: Option<ScrubEvery>,
     pub keep_removed: Option<Duration>,
+    pub sent_ttl: Option<Lifetime>,
+    pub inbox_ttl: Option<Lifetime>,
+    pub hook_timeout: Option<Duration>,
+    pub hook_tries: Option<u32>,
+    pub hooks_at_once: Option<u32>,
     pub http: Option<Http>,
 }
 
@@ -299,6 +336,11 @@ struct File {
     heal_after: Option<String>,
     scrub_every: Option<String>,
     keep_removed: Option<String>,
+    sent_ttl: Option<String>,
+    inbox_ttl: Option<String>,
+    hook_timeout: Option<String>,
+    hook_tries: Option<i64>,
+    hooks_at_once: Option<i64>,
     http: Option<String>,
 }
 
@@ -353,6 +395,11 @@ impl Settings {
                     .or(file.scrub_every)
                     .unwrap_or(ScrubEvery::Interval(SCRUB_EVERY_DEFAULT)),
                 keep_removed: given.keep_removed.or(file.keep_removed).unwrap_or(KEEP_REMOVED_DEFAULT),
+                sent_ttl: given.sent_ttl.or(file.sent_ttl).unwrap_or(Lifetime::For(SENT_TTL_DEFAULT)),
+                inbox_ttl: given.inbox_ttl.or(file.inbox_ttl).unwrap_or(Lifetime::Endless),
+                hook_timeout: given.hook_timeout.or(file.hook_timeout).unwrap_or(HOOK_TIMEOUT_DEFAULT),
+                hook_tries: given.hook_tries.or(file.hook_tries).unwrap_or(HOOK_TRIES_DEFAULT),
+                hooks_at_once: given.hooks_at_once.or(file.hooks_at_once).unwrap_or(HOOKS_AT_ONCE_DEFAULT),
                 http: given.http.or(file.http).unwrap_or_default(),
             },
         })
@@ -446,6 +493,13 @@ impl File {
             scrub_every: values
                 .text("scrub_every", self.scrub_every, |text| parse_scrub_every(text, units.duration))?,
             keep_removed: values.text("keep_removed", self.keep_removed, units.duration)?,
+            sent_ttl: values.text("sent_ttl", self.sent_ttl, |text| parse_lifetime(text, units.duration))?,
+            inbox_ttl: values
+                .text("inbox_ttl", self.inbox_ttl, |text| parse_lifetime(text, units.duration))?,
+            hook_timeout: values
+                .text("hook_timeout", self.hook_timeout, |text| parse_hook_timeout(text, units.duration))?,
+            hook_tries: values.number("hook_tries", self.hook_tries, check_hook_tries)?,
+            hooks_at_once: values.number("hooks_at_once", self.hooks_at_once, check_hooks_at_once)?,
             http: values.text("http", self.http, parse_http)?,
         })
     }

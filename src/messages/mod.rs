@@ -1,11 +1,13 @@
 //! Letters as files: the folders that users and their programs see, the outbox that is watched, the
-//! hooks that are run. Shell.
+//! hooks that are run. Shell, but for [`mailbox`], what a node knows of all letters, which is pure.
 //!
 //! | file | what |
 //! |---|---|
+//! | [`mailbox`] | what is known of letters (pure) |
 //! | [`letter_file`] | the document and the name of a letter's file |
 //! | [`folders`], [`listing`] | the folders: in the inbox exactly once; listing, retrying, removing |
 //! | [`records`] | what became of a letter's hook |
+//! | [`watching`] | the system's word about files that change |
 //! | [`outbox`] | watches what users drop and has it sent |
 //! | `disk` | whole files, durable folders |
 //! | [`hook_file`] | which program is the hook of a type, and whether it may be run |
@@ -27,6 +29,7 @@ pub mod mailbox;
 pub mod outbox;
 pub mod process;
 pub mod records;
+pub mod watching;
 
 #[cfg(test)]
 mod fixture;

@@ -164,6 +164,30 @@ Examples:
   thorp send deploy --payload '{\"version\": 7}' --target attic
   echo '\"dinner\"' | thorp send note --payload - --wait
   thorp send report --attach report.pdf --priority high --expires 1h";
+pub(super) const INBOX_EXAMPLES: &str = "\
+Reads the folder `messages/inbox/` of this data folder and needs no node. A message that waits for its
+hook is not removed.
+
+Examples:
+  thorp inbox
+  thorp inbox --follow --ack --json | while read -r message; do ...; done";
+pub(super) const LIST_EXAMPLES: &str = "\
+Examples:
+  thorp list outbox                           what waits to be sent
+  thorp list failed                           what could not be sent, or whose hook failed, and why";
+pub(super) const RETRY_EXAMPLES: &str = "\
+What could not be sent goes back to the outbox and lives as long as if it were new; where the hook
+failed, it is run again.
+
+Examples:
+  thorp retry                                 everything
+  thorp retry 6f9619ff";
+pub(super) const FLUSH_EXAMPLES: &str = "\
+For good. A hook that is still to be run is run all the same.
+
+Examples:
+  thorp flush sent
+  thorp flush failed";
 pub(super) const HASH_EXAMPLES: &str = "\
 The id is the one that `thorp ls -l` shows: equal ids, equal bytes.
 

@@ -13,15 +13,18 @@ pub use help::{ABOUT, INTRODUCTION};
 pub use sources::{Source, Sources};
 
 use crate::cli::failure::Failure;
+use crate::cli::letters::{PLACES, parse_letter_name, parse_place};
 use crate::cli::names::{NamePattern, parse_folder, parse_name, parse_pattern};
 use crate::cli::units::{parse_duration, parse_size};
 use crate::config::{
-    Given, Http, Peer, ROLES, ScrubEvery, check_replicas, parse_address, parse_http, parse_label,
-    parse_machine, parse_peer, parse_port, parse_role, parse_scrub_every,
+    Given, Http, Lifetime, Peer, ROLES, ScrubEvery, check_hook_tries, check_hooks_at_once, check_replicas,
+    parse_address, parse_hook_timeout, parse_http, parse_label, parse_lifetime, parse_machine, parse_peer,
+    parse_port, parse_role, parse_scrub_every,
 };
 use crate::limits::{
     DEMO_NODES_MAX, DEMO_NODES_MIN, LETTER_LIVES_MAX, LETTER_TYPE_BYTES_MAX, NAME_BYTES_MAX, REPLICAS_MAX,
 };
+use crate::messages::folders::Place;
 use crate::types::{FileName, LetterType, Lineage, MachineId, Pin, Priority};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
@@ -165,6 +168,18 @@ pub enum Command {
     /// Send a message to other machines
     #[command(after_help = help::SEND_EXAMPLES)]
     Send(SendArguments),
+    /// Show the messages that came, and what became of their hooks
+    #[command(after_help = help::INBOX_EXAMPLES)]
+    Inbox(InboxArguments),
+    /// List the messages of one folder, and why they failed
+    #[command(after_help = help::LIST_EXAMPLES)]
+    List(ListArguments),
+    /// Try failed messages again
+    #[command(after_help = help::RETRY_EXAMPLES)]
+    Retry(RetryArguments),
+    /// Remove all messages of one folder
+    #[command(after_help = help::FLUSH_EXAMPLES)]
+    Flush(FlushArguments),
     /// Print the content id of local files, to compare with `ls`
     #[command(after_help = help::HASH_EXAMPLES)]
     Hash(HashArguments),
@@ -228,6 +243,41 @@ pub struct SendArguments {
     pub name: Option<Box<str>>,
 }
 
+/// `thorp inbox`.
+#[derive(Args, Clone, Debug)]
+pub struct InboxArguments {
+    /// Go on and show each new message as it comes
+    #[arg(long, env = "THORP_FOLLOW", hide_env_values = true, value_parser = parse_flag)]
+    pub follow: bool,
+    /// Remove from the inbox what was shown, once its hook is done
+    #[arg(long, env = "THORP_ACK", hide_env_values = true, value_parser = parse_flag)]
+    pub ack: bool,
+}
+
+/// `thorp list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArguments {
+    /// Which folder
+    #[arg(value_name = "FOLDER", value_parser = PossibleValuesParser::new(PLACES).map(|place| parse_place(&place)))]
+    pub folder: Place,
+}
+
+/// `thorp retry`.
+#[derive(Args, Clone, Debug)]
+pub struct RetryArguments {
+    /// Ids as `thorp list failed` shows them, or their first characters [default: all that failed]
+    #[arg(value_name = "ID", value_parser = parse_letter_name)]
+    pub ids: Vec<Box<str>>,
+}
+
+/// `thorp flush`.
+#[derive(Args, Clone, Debug)]
+pub struct FlushArguments {
+    /// Which folder
+    #[arg(value_name = "FOLDER", value_parser = PossibleValuesParser::new(PLACES).map(|place| parse_place(&place)))]
+    pub folder: Place,
+}
+
 /// `thorp config`: the options of all settings, to see what they would do.
 #[derive(Args, Clone, Debug)]
 pub struct ConfigArguments {
@@ -274,6 +324,42 @@ pub struct NodeArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_KEEP_REMOVED", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub keep_removed: Option<Duration>,
+    /// Keep messages that were sent this long; `off`: until they are removed [default: 24h]
+    #[arg(long, value_name = "DURATION|off", env = "THORP_SENT_TTL", hide_env_values = true,
+          value_parser = lifetime, allow_hyphen_values = true)]
+    pub sent_ttl: Option<Lifetime>,
+    /// The same for messages that came [default: off]
+    #[arg(long, value_name = "DURATION|off", env = "THORP_INBOX_TTL", hide_env_values = true,
+          value_parser = lifetime, allow_hyphen_values = true)]
+    pub inbox_ttl: Option<Lifetime>,
+    /// How long the hook of a message may run [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "THORP_HOOK_TIMEOUT", hide_env_values = true,
+          value_parser = hook_timeout, allow_hyphen_values = true)]
+    pub hook_timeout: Option<Duration>,
+    /// How often a hook is tried before its message goes to `failed` [default: 3]
+    #[arg(long, value_name = "N", env = "THORP_HOOK_TRIES", hide_env_values = true,
+          value_parser = hook_tries, allow_negative_numbers = true)]
+    pub hook_tries: Option<u32>,
+    /// How many hooks run at once [default: 4]
+    #[arg(long, value_name = "N", env = "THORP_HOOKS_AT_ONCE", hide_env_values = true,
+          value_parser = hooks_at_once, allow_negative_numbers = true)]
+    pub hooks_at_once: Option<u32>,
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    parse_lifetime(text, parse_duration)
+}
+
+fn hook_timeout(text: &str) -> Result<Duration, String> {
+    parse_hook_timeout(text, parse_duration)
+}
+
+fn hook_tries(text: &str) -> Result<u32, String> {
+    check_hook_tries(text.parse().unwrap_or(-1))
+}
+
+fn hooks_at_once(text: &str) -> Result<u32, String> {
+    check_hooks_at_once(text.parse().unwrap_or(-1))
 }
 
 fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
@@ -543,6 +629,11 @@ impl NodeArguments {
             heal_after: up.heal_after,
             scrub_every: up.scrub_every,
             keep_removed: up.keep_removed,
+            sent_ttl: up.sent_ttl,
+            inbox_ttl: up.inbox_ttl,
+            hook_timeout: up.hook_timeout,
+            hook_tries: up.hook_tries,
+            hooks_at_once: up.hooks_at_once,
             http: up.http,
             ..given
         }

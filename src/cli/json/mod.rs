@@ -7,6 +7,10 @@ mod settings;
 
 pub use settings::{Origin, SettingRow, setting_value};
 
+mod letters;
+
+pub use letters::{FlushDocument, HookPart, LetterRow, RetriedRow, RetryDocument};
+
 use crate::cli::units::format_rfc3339_seconds;
 use crate::types::{DiskState, NodeId, NodeRoute};
 use crate::wire::message::{

@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod messages;
+
 use assert_cmd::Command;
 use std::io::Read;
 use std::path::Path;

@@ -6,16 +6,16 @@
 //! one sender are handled in order, one after the other; those of different senders at once, as
 //! many as allowed.
 
-use super::folders::{Folders, Waiting};
-use super::hook_file::{self, Hook};
-use super::letter_file::{Document, format_time};
-use super::process::{Ended, Run};
-use super::records::{Attempt, HookRecord, HookState};
-use super::{Options, disk, stopped};
 use crate::clock;
 use crate::limits::{
     HOOK_EVENTS_MAX, HOOK_RETRY_FIRST, HOOK_RETRY_MAX, HOOKS_RESCAN, HOOKS_TOLD_MAX, LETTER_LIVES_DEFAULT,
 };
+use crate::messages::folders::{Folders, Waiting};
+use crate::messages::hook_file::{self, Hook};
+use crate::messages::letter_file::{Document, format_time};
+use crate::messages::process::{Ended, Run};
+use crate::messages::records::{Attempt, HookRecord, HookState};
+use crate::messages::{Options, disk, stopped};
 use crate::types::{LetterId, LetterType, Priority};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
@@ -392,8 +392,11 @@ impl Runner {
 }
 
 /// Runs something that blocks.
-pub(super) async fn blocking<T: Send + 'static>(
+pub(in crate::messages) async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(io::Error::other)?
 }
+
+#[cfg(test)]
+mod tests;

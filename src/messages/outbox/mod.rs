@@ -8,22 +8,20 @@
 //!
 //! The system's word about changes only saves time: the folder is listed now and then as well.
 
-use super::disk::{move_into, read_bounded, sync_folder};
-use super::folders::{Folders, Place};
-use super::hooks::blocking;
-use super::letter_file::{
-    Document, LetterFileError, Outgoing, file_name, format_time, parse_file_name, parse_outgoing,
-};
-use super::listing::is_letter;
-use super::stopped;
 use crate::clock::{self, Moment};
 use crate::limits::{
     LETTER_FILE_BYTES_MAX, OUTBOX_BATCH_MAX, OUTBOX_POSTS_MAX, OUTBOX_RESCAN, OUTBOX_RESCAN_UNWATCHED,
     OUTBOX_RETRY_FIRST_MS, OUTBOX_RETRY_MS_MAX, OUTBOX_SETTLE_MS,
 };
+use crate::messages::disk::{move_into, read_bounded, sync_folder};
+use crate::messages::folders::{Folders, Place};
+use crate::messages::hooks::blocking;
+use crate::messages::letter_file::{
+    Document, LetterFileError, Outgoing, file_name, format_time, parse_file_name, parse_outgoing,
+};
+use crate::messages::stopped;
+use crate::messages::watching::{Change, Watching, watch as watch_folder};
 use crate::types::{LetterId, NewLetter, Priority};
-use notify::event::{AccessKind, AccessMode, EventKind, ModifyKind};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
@@ -62,7 +60,7 @@ pub async fn run<P, F>(
 {
     let (sender, mut changes) = mpsc::channel(OUTBOX_BATCH_MAX * 4);
     let missed = Arc::new(AtomicBool::new(true));
-    let watcher = watch_folder(&folders, sender, Arc::clone(&missed));
+    let watcher = watch_outbox(&folders, sender, Arc::clone(&missed));
     let listing = if watcher.is_some() { OUTBOX_RESCAN } else { OUTBOX_RESCAN_UNWATCHED };
     let mut outbox = Outbox::new(folders, own_name, post);
     let mut listed = clock::now();
@@ -92,37 +90,24 @@ pub async fn run<P, F>(
 }
 
 /// Has the system tell of files that were made or changed. `None` if it cannot.
-fn watch_folder(
+fn watch_outbox(
     folders: &Folders,
     sender: mpsc::Sender<String>,
     missed: Arc<AtomicBool>,
-) -> Option<RecommendedWatcher> {
-    let of_watcher = move |event: notify::Result<notify::Event>| {
-        let Ok(event) = event else { return missed.store(true, Ordering::Relaxed) };
-        let changed = match event.kind {
-            EventKind::Create(_)
-            | EventKind::Modify(ModifyKind::Data(_) | ModifyKind::Name(_) | ModifyKind::Any) => true,
-            EventKind::Access(AccessKind::Close(AccessMode::Write)) => true,
-            _ => event.need_rescan(),
+) -> Option<Watching> {
+    let tell = move |change| {
+        let kept = match change {
+            Change::Letter(name) => sender.try_send(name).is_ok(),
+            Change::Missed => false,
         };
-        if event.need_rescan() {
+        if !kept {
             missed.store(true, Ordering::Relaxed);
         }
-        for path in event.paths.iter().filter(|_| changed) {
-            let name = path.file_name().and_then(|name| name.to_str()).filter(|name| is_letter(name));
-            if name.is_some_and(|name| sender.try_send(name.to_owned()).is_err()) {
-                missed.store(true, Ordering::Relaxed);
-            }
-        }
     };
-    let watched = notify::recommended_watcher(of_watcher).and_then(|mut watcher| {
-        watcher.watch(&folders.place(Place::Outbox), RecursiveMode::NonRecursive)?;
-        Ok(watcher)
-    });
-    watched
-        .inspect_err(
-            |error| tracing::warn!(%error, "the outbox cannot be watched; it is listed each second instead"),
-        )
+    watch_folder(&folders.place(Place::Outbox), tell)
+        .inspect_err(|error| {
+            tracing::warn!(error, "the outbox cannot be watched; it is listed each second instead")
+        })
         .ok()
 }
 
@@ -291,11 +276,11 @@ where
     /// Gives to the node what waits and may go.
     async fn start(&mut self) {
         let now = clock::now();
-        let paused = |priority: &Priority, pauses: &BTreeMap<Priority, Pause>| {
-            pauses.get(priority).is_some_and(|pause| now < pause.until)
-        };
         while self.flights.len() < OUTBOX_POSTS_MAX {
-            let next = self.waiting.keys().find(|(priority, _)| !paused(priority, &self.pauses)).cloned();
+            let may_go =
+                |priority: &Priority| self.pauses.get(priority).is_none_or(|pause| now >= pause.until);
+            let next = Priority::ALL.into_iter().filter(may_go).find_map(|priority| self.first_of(priority));
+            let next = next.cloned();
             let Some(order) = next else { return };
             let kept = self.waiting.remove(&order).flatten();
             let letter = match kept {
@@ -312,6 +297,12 @@ where
         }
     }
 
+    /// The first that waits of a priority.
+    fn first_of(&self, priority: Priority) -> Option<&Order> {
+        let (order, _) = self.waiting.range((priority, String::new())..).next()?;
+        (order.0 == priority).then_some(order)
+    }
+
     async fn read_again(&mut self, name: &str) -> Option<Outgoing> {
         let path = self.folders.place(Place::Outbox).join(name);
         let bytes = blocking(move || read_bounded(&path, LETTER_FILE_BYTES_MAX)).await.ok()?;
@@ -319,14 +310,14 @@ where
     }
 
     async fn launch(&mut self, order: Order, letter: Outgoing) {
-        let name = &order.1;
-        let Some((created_us, id)) = parse_file_name(name) else { return };
+        let name = order.1.clone();
+        let Some((created_us, id)) = parse_file_name(&name) else { return };
         let expires_ms = (created_us / 1_000).saturating_add(letter.lives_ms);
         let lives_ms = expires_ms.saturating_sub(clock::wall().0).min(letter.lives_ms);
         if lives_ms == 0 {
-            self.put_aside(name, "it expired before it could be sent; `thorp retry` sends it anew".into())
+            self.put_aside(&name, "it expired before it could be sent; `thorp retry` sends it anew".into())
                 .await;
-            self.known.remove(name);
+            self.known.remove(&name);
             return;
         }
         let posted = (self.post)(NewLetter {
@@ -339,7 +330,7 @@ where
             attachments: letter.attachments.clone(),
         });
         let document = self.document_of(id, created_us, expires_ms, &letter);
-        let (folders, name) = (self.folders.clone(), name.clone());
+        let folders = self.folders.clone();
         let landing = Box::pin(async move { put_away(folders, name, document, posted.await).await });
         self.flights.push(Flight { order, letter, landing });
     }
@@ -385,8 +376,10 @@ where
     fn next_wakeup_ms(&self) -> u64 {
         let now = clock::now();
         let settled = self.unsettled.values().map(|file| file.since.plus(OUTBOX_SETTLE_MS));
-        let waits = |priority: &Priority| self.waiting.keys().any(|order| order.0 == *priority);
-        let pauses = self.pauses.iter().filter(|(priority, pause)| pause.until > now && waits(priority));
+        let pauses = self
+            .pauses
+            .iter()
+            .filter(|(priority, pause)| pause.until > now && self.first_of(**priority).is_some());
         let first = settled.chain(pauses.map(|(_, pause)| pause.until)).min();
         first.map_or(u64::MAX, |first| first.since(now))
     }
@@ -457,7 +450,11 @@ fn look(folders: &Folders, names: BTreeSet<String>, mut last_us: u64) -> io::Res
             match move_into(&path, &outbox, &lasting) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(error),
+                Err(error) => {
+                    let seen = (file.len(), file.mtime(), file.mtime_nsec(), file.ino());
+                    looked.push(Looked::NoLetter { name, seen, error: LetterFileError::Unreadable(error) });
+                    continue;
+                }
             }
         }
         looked.push(Looked::Letter { name: lasting, letter });
@@ -471,3 +468,6 @@ fn look(folders: &Folders, names: BTreeSet<String>, mut last_us: u64) -> io::Res
 fn ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
+
+#[cfg(test)]
+mod tests;
