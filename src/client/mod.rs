@@ -120,6 +120,8 @@ pub struct Session {
     identity: Arc<Identity>,
     endpoint: Arc<Endpoint>,
     link: Option<Link>,
+    /// It speaks for the node of the data folder.
+    of_node: bool,
 }
 
 struct Link {
@@ -160,7 +162,13 @@ impl Session {
             },
             peer_node_id,
         };
-        Ok(Session { access, identity: Arc::new(identity), endpoint: Arc::new(endpoint), link: None })
+        Ok(Session {
+            access,
+            identity: Arc::new(identity),
+            endpoint: Arc::new(endpoint),
+            link: None,
+            of_node: false,
+        })
     }
 
     /// As the node of the data folder, and connected to it, if one runs there; else as [`Session::new`].
@@ -177,10 +185,17 @@ impl Session {
             let node = Some(session.identity.node);
             if let Ok(connection) = dial_any(&near, &session.endpoint, Purpose::Command, node).await {
                 session.use_connection(Found { connection });
+                session.of_node = true;
                 return Ok(session);
             }
         }
         Session::new(access)
+    }
+
+    /// Whether it speaks for the node of the data folder, which runs.
+    #[must_use]
+    pub fn is_of_node(&self) -> bool {
+        self.of_node
     }
 
     /// Who asks, as TLS proves it.
@@ -203,6 +218,7 @@ impl Session {
             identity: Arc::clone(&self.identity),
             endpoint: Arc::clone(&self.endpoint),
             link: None,
+            of_node: self.of_node,
         }
     }
 

@@ -10,7 +10,9 @@ use crate::client::put::{PutKind, put};
 use crate::client::{ClientError, Session};
 use crate::clock;
 use crate::limits::{LETTER_ATTACHMENTS_MAX, LETTER_LIVES_DEFAULT, LETTER_PAYLOAD_BYTES_MAX};
-use crate::types::{FileName, LetterId, NewLetter};
+use crate::messages::folders::Folders;
+use crate::messages::letter_file::{Document, file_name};
+use crate::types::{FileName, Letter, LetterId, NewLetter};
 use crate::wire::mail::PostedLetter;
 use crate::wire::message::{ErrorCode, Reply, Request};
 use std::io::Read;
@@ -46,7 +48,12 @@ pub fn run(context: &Context, arguments: &SendArguments) -> Result<Outcome, Fail
             wait_ms: if arguments.wait { millis(context.settings.timeout) } else { 0 },
         };
         match session.ask(&request).await {
-            Ok(Reply::Posted { letters }) => conclude(context, arguments, &letters),
+            Ok(Reply::Posted { letters }) => {
+                if session.is_of_node() {
+                    keep_sent(context, &request);
+                }
+                conclude(context, arguments, &letters)
+            }
             Ok(_) => Err(failure_of(ClientError::Nonsense)),
             Err(ClientError::Refused { code: ErrorCode::NotFound, message }) => {
                 Err(Failure::from_reply(ErrorCode::NotFound, &message).hint(
@@ -56,6 +63,30 @@ pub fn run(context: &Context, arguments: &SendArguments) -> Result<Outcome, Fail
             Err(error) => Err(failure_of(error)),
         }
     })
+}
+
+/// What the node of this folder sent is kept in `sent/`, as what came from its outbox is.
+fn keep_sent(context: &Context, request: &Request) {
+    let Request::Post { letters, source, .. } = request else { return };
+    let folders = Folders::at(&context.settings.data_dir);
+    for new in letters {
+        let created_us = clock::wall_us();
+        let letter = Letter {
+            id: new.id,
+            kind: new.kind.clone(),
+            source: source.clone(),
+            target: new.target.clone(),
+            created_us,
+            expires_ms: (created_us / 1_000).saturating_add(new.lives_ms),
+            payload: new.payload.clone(),
+            attachments: new.attachments.clone(),
+            addressees: Vec::new(),
+        };
+        let kept = folders.move_to_sent(&file_name(created_us, new.id), &Document::of(new.priority, &letter));
+        if let Err(error) = kept {
+            context.printer.warning(format_args!("it is sent, but cannot be kept in `sent`: {error}"));
+        }
+    }
 }
 
 fn conclude(

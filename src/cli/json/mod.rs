@@ -68,6 +68,8 @@ pub struct StatusDocument {
     pub nodes: Vec<NodePart>,
     /// The files, counted.
     pub files: FilesPart,
+    /// The messages, counted.
+    pub messages: MessagesPart,
 }
 
 /// The cluster, in `status`.
@@ -114,6 +116,13 @@ pub struct NodePart {
     pub version: String,
 }
 
+/// The messages, in `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MessagesPart {
+    /// That wait for a machine.
+    pub waiting: u64,
+}
+
 /// The files, in `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FilesPart {
@@ -146,6 +155,7 @@ impl StatusDocument {
             },
             nodes: status.nodes.iter().map(|node| NodePart::new(node, status.term.proxy)).collect(),
             files: FilesPart { count: status.files, bytes: status.bytes, ok, healing, degraded, lost },
+            messages: MessagesPart { waiting: status.letters },
         }
     }
 }
