@@ -317,11 +317,15 @@ impl Ledger {
             return false;
         };
         let durable = images.iter().any(|image| info.dots.iter().any(|dot| image.lists(name, *dot)));
-        let replaces = self.ops_of_name.get(name).into_iter().flatten();
-        durable
-            && replaces
-                .into_iter()
-                .any(|old| self.op(*old).acknowledged && self.op(*old).replaced_by.contains(&op))
+        // Of several that took its place, one that stays is enough.
+        let replaces = |old: &Op| {
+            let mut others = old.replaced_by.iter().filter(|other| **other != op);
+            old.acknowledged
+                && old.replaced_by.contains(&op)
+                && !others.any(|other| self.survives(images, *other))
+        };
+        let mut of_name = self.ops_of_name.get(name).into_iter().flatten();
+        durable && of_name.any(|old| replaces(self.op(*old)))
     }
 }
 

@@ -105,6 +105,10 @@ impl World {
     }
 
     fn version_left(&mut self, at: usize, name: &FileName, dot: Dot, cause: Cause, minted: &[u64]) {
+        if let Some((_, old)) = self.ledger.dots.get(&dot).cloned() {
+            let by: Vec<u64> = minted.iter().copied().filter(|op| *op != old).collect();
+            self.ledger.op_mut(old).replaced_by.extend(by);
+        }
         if self.ledger.killed.contains(&dot) {
             // Somebody removed it before; this one may remove it, too.
             if let Cause::Asked(ask) = cause
@@ -127,11 +131,6 @@ impl World {
         }
         self.ledger.killed.insert(dot);
         self.trace(|| format!("h{at} takes {dot:?} of {name} away"));
-        if let Some((_, old)) = self.ledger.dots.get(&dot).cloned() {
-            let by = minted.iter().copied().filter(|op| *op != old);
-            let by: Vec<u64> = by.collect();
-            self.ledger.op_mut(old).replaced_by.extend(by);
-        }
         if let Cause::Asked(ask) = cause
             && let Some(change) = self.ledger.changes.get_mut(&ask)
         {
