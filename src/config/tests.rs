@@ -134,6 +134,26 @@ fn the_scrub_can_be_off_and_is_never_a_busy_loop() {
 }
 
 #[test]
+fn messages_are_kept_for_a_time_or_for_ever_and_hooks_have_limits() {
+    let of = |text: &str| with_file(text.as_bytes(), Given::default());
+    let node = of("").expect("valid").node;
+    assert_eq!(
+        (node.sent_ttl.duration(), node.inbox_ttl),
+        (Some(Duration::from_secs(86_400)), Lifetime::Endless)
+    );
+    assert_eq!((node.hook_timeout, node.hook_tries, node.hooks_at_once), (Duration::from_secs(60), 3, 4));
+    let node = of("sent_ttl='off'\ninbox_ttl='7'\nhook_tries=1\nhooks_at_once=9").expect("valid").node;
+    assert_eq!((node.sent_ttl, node.inbox_ttl.duration()), (Lifetime::Endless, Some(Duration::from_secs(7))));
+    assert_eq!((node.hook_tries, node.hooks_at_once), (1, 9));
+    for text in
+        ["hook_timeout = '0'", "hook_tries = 0", "hook_tries = 51", "hooks_at_once = -1", "sent_ttl = 'soon'"]
+    {
+        let key = text.split(' ').next().expect("a key");
+        assert!(of(text).is_err_and(|error| error.to_string().contains(key)), "{text}");
+    }
+}
+
+#[test]
 fn options_and_environment_go_before_the_file() {
     let given = Given {
         cluster: Some("barn".into()),

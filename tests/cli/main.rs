@@ -326,6 +326,11 @@ const EVERY_SETTING: &str = r#"
     heal_after = "90s"
     scrub_every = "3d"
     keep_removed = "36h"
+    sent_ttl = "2d"
+    inbox_ttl = "30d"
+    hook_timeout = "5m"
+    hook_tries = 2
+    hooks_at_once = 8
     http = "off"
 "#;
 

@@ -50,7 +50,7 @@ impl LetterRow {
     #[must_use]
     pub fn new(listed: Listed) -> LetterRow {
         let document = listed.document.ok();
-        let said = |text: &Box<str>| Some(text.clone()).filter(|text| !text.is_empty());
+        let said = |text: &str| (!text.is_empty()).then(|| Box::<str>::from(text));
         let part = document.as_ref();
         LetterRow {
             file: listed.name,
