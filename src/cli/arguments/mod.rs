@@ -219,24 +219,26 @@ pub struct SendArguments {
     #[arg(value_name = "TYPE", value_parser = parse_letter_type)]
     pub kind: LetterType,
     /// JSON: itself, `@FILE`, or `-` for standard input [default: {}]
-    #[arg(long, value_name = "JSON|@FILE|-", allow_hyphen_values = true)]
+    #[arg(long, value_name = "JSON|@FILE|-", env = "THORP_PAYLOAD", hide_env_values = true,
+          allow_hyphen_values = true)]
     pub payload: Option<String>,
     /// To this machine alone, by its name or id [default: all others]
-    #[arg(long, value_name = "NODE", value_parser = parse_label)]
+    #[arg(long, value_name = "NODE", env = "THORP_TARGET", hide_env_values = true, value_parser = parse_label)]
     pub target: Option<Box<str>>,
     /// Of messages that wait together the more urgent ones go first
-    #[arg(long, value_name = "PRIORITY", default_value = "normal",
+    #[arg(long, value_name = "PRIORITY", env = "THORP_PRIORITY", hide_env_values = true, default_value = "normal",
           value_parser = PossibleValuesParser::new(Priority::ALL.map(Priority::as_str))
               .map(|word| Priority::parse(&word).unwrap_or_default()))]
     pub priority: Priority,
     /// Of no use after this time, at most 31d [default: 7d]
-    #[arg(long, value_name = "DURATION", value_parser = parse_lives, allow_hyphen_values = true)]
+    #[arg(long, value_name = "DURATION", env = "THORP_EXPIRES", hide_env_values = true,
+          value_parser = parse_lives, allow_hyphen_values = true)]
     pub expires: Option<Duration>,
     /// Store this file and name it in the message; may be repeated
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", env = "THORP_ATTACH", hide_env_values = true, value_delimiter = ',')]
     pub attach: Vec<PathBuf>,
     /// Wait until every addressee that is up has it, at most as long as `--timeout`
-    #[arg(long)]
+    #[arg(long, env = "THORP_WAIT", hide_env_values = true, value_parser = parse_flag)]
     pub wait: bool,
     /// Sender's name, where no node runs with this data folder [default: the host name]
     #[arg(long, value_name = "NAME", env = "THORP_NAME", hide_env_values = true, value_parser = parse_label)]
