@@ -49,6 +49,45 @@ pub fn wall() -> WallTime {
     WallTime(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Reads the wall clock to the microsecond, since 1970.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
+pub fn wall_us() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Year, month and day of the day `days` after 1970-01-01, in the proleptic Gregorian calendar.
+///
+/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`,
+/// <https://howardhinnant.github.io/date_algorithms.html>. Its years start in March, so that the
+/// leap day is the last of a year; an era is the 400 years after which the calendar repeats.
+#[must_use]
+pub fn civil_from_days(days: i64) -> (i64, i64, i64) {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let day_of_era = days.rem_euclid(146_097);
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let march_month = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
+    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
+    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
+}
+
+/// Days from 1970-01-01 to a date: `days_from_civil` of the same source, the inverse of
+/// [`civil_from_days`].
+#[must_use]
+pub fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
+    let year = year - i64::from(month <= 2);
+    let era = year.div_euclid(400);
+    let year_of_era = year.rem_euclid(400);
+    let march_month = if month > 2 { month - 3 } else { month + 9 };
+    let day_of_year = (153 * march_month + 2) / 5 + day - 1;
+    let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+    era * 146_097 + day_of_era - 719_468
+}
+
 /// A small seeded generator (xoshiro256**, by Blackman and Vigna): replays do not depend on the
 /// version of any library. Not for keys.
 #[derive(Clone, Debug)]
@@ -120,6 +159,14 @@ mod tests {
         let (mut a, mut b) = (Rng::seeded(7), Rng::seeded(7));
         assert!((0..100).all(|_| a.next_u64() == b.next_u64()));
         assert_ne!(Rng::seeded(7).next_u64(), Rng::seeded(8).next_u64());
+    }
+
+    #[test]
+    fn dates_there_and_back() {
+        for days in (-800_000..3_000_000).step_by(97).chain([0, 19_782, 2_932_896]) {
+            let (year, month, day) = civil_from_days(days);
+            assert_eq!(days_from_civil(year, month, day), days);
+        }
     }
 
     #[test]

@@ -378,6 +378,58 @@ pub const STREAM_SPANS_MAX: usize = LETTERS_MAX + 4_000;
 /// The same of all streams: twice what letters and streams can bring about.
 pub const SPANS_MAX: usize = 2 * (LETTERS_MAX + STREAMS_MAX);
 
+// ---- folders of letters and hooks ----
+
+/// Largest file in the outbox, in bytes: a payload at its limit with every character escaped, and
+/// the rest of the document.
+pub const LETTER_FILE_BYTES_MAX: u64 = 1 << 20;
+/// How often the outbox is listed although nobody told of a change.
+pub const OUTBOX_RESCAN: Duration = Duration::from_secs(5);
+/// The same where the system tells of no changes.
+pub const OUTBOX_RESCAN_UNWATCHED: Duration = Duration::from_secs(1);
+/// A file that is no letter counts as finished once nobody has changed it for this long.
+pub const OUTBOX_SETTLE_MS: u64 = 2_000;
+/// Letters of the outbox that are being sent at once.
+pub const OUTBOX_POSTS_MAX: usize = 64;
+/// Files of the outbox that are read and named in one go, with one sync.
+pub const OUTBOX_BATCH_MAX: usize = 256;
+/// First wait before what cannot be sent now is tried again, in milliseconds; doubles.
+pub const OUTBOX_RETRY_FIRST_MS: u64 = 200;
+/// Longest wait of it, in milliseconds.
+pub const OUTBOX_RETRY_MS_MAX: u64 = 30_000;
+/// How long letters that were sent are kept, unless told otherwise.
+pub const SENT_TTL_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// How often letters whose time is over are looked for.
+pub const LETTERS_CLEAN_INTERVAL: Duration = Duration::from_secs(60);
+/// How long a hook may run, unless told otherwise.
+pub const HOOK_TIMEOUT_DEFAULT: Duration = Duration::from_secs(60);
+/// Between the request to end and the end, for a hook whose time is up.
+pub const HOOK_TERM_GRACE: Duration = Duration::from_secs(5);
+/// The same when the node itself ends, which has [`STOP_TIMEOUT`] in all.
+pub const HOOK_STOP_GRACE: Duration = Duration::from_secs(2);
+/// How long what a hook wrote is read after its end, should others still hold the pipe.
+pub const HOOK_PIPE_WAIT: Duration = Duration::from_secs(1);
+/// How much of the end of a hook's output is kept, in bytes.
+pub const HOOK_OUTPUT_BYTES: usize = 4 << 10;
+/// How often a hook is tried, unless told otherwise.
+pub const HOOK_TRIES_DEFAULT: u32 = 3;
+/// Most tries that may be asked for: with the waits between them, hours.
+pub const HOOK_TRIES_MAX: u32 = 50;
+/// First wait before a hook is tried again; five times as long each time.
+pub const HOOK_RETRY_FIRST: Duration = Duration::from_secs(1);
+/// Longest wait of it.
+pub const HOOK_RETRY_MAX: Duration = Duration::from_secs(300);
+/// Hooks that run at once, unless told otherwise.
+pub const HOOKS_AT_ONCE_DEFAULT: u32 = 4;
+/// Most that may be asked for: each is at least one process.
+pub const HOOKS_AT_ONCE_MAX: u32 = 256;
+/// Letters that were told to the hooks and not looked at yet; what is more is found by listing.
+pub const HOOKS_TOLD_MAX: usize = 1_024;
+/// Events of thorp's own that wait for their hooks; what is more is dropped.
+pub const HOOK_EVENTS_MAX: usize = 256;
+/// How often letters that wait for their hook are listed: `thorp retry` tells nobody.
+pub const HOOKS_RESCAN: Duration = Duration::from_secs(1);
+
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX >= CHUNK_BYTES_MAX);
 const _: () = assert!(VERIFY_CONTENTS_MAX * 32 + 16 < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(VERIFY_STEP_BYTES >= CHUNK_BYTES_MAX as u64);
@@ -408,4 +460,8 @@ const _: () = assert!(FETCH_WINDOW_BYTES >= CHUNK_BYTES_MAX as u64);
 const _: () = assert!(
     LETTER_PAYLOAD_BYTES_MAX + LETTER_ATTACHMENTS_MAX * NAME_BYTES_MAX + ROSTER_MAX * 17 < PAGE_BYTES_TARGET
 );
+const _: () = assert!(
+    LETTER_FILE_BYTES_MAX > (6 * (LETTER_PAYLOAD_BYTES_MAX + LETTER_ATTACHMENTS_MAX * NAME_BYTES_MAX)) as u64
+);
+const _: () = assert!(HOOK_STOP_GRACE.as_millis() * 2 < STOP_TIMEOUT.as_millis());
 const _: () = assert!(WORKING_INTERVAL.as_millis() * 3 < STALL_TIMEOUT.as_millis());

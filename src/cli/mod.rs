@@ -9,6 +9,7 @@ pub mod commands;
 pub mod escape;
 pub mod failure;
 pub mod json;
+pub mod letters;
 pub mod names;
 pub mod printer;
 pub mod progress;
@@ -17,7 +18,7 @@ pub mod table;
 pub mod units;
 
 use crate::config::{Folders, Settings, UnitParsers, key_in_environment};
-use arguments::{Arguments, Command};
+use arguments::{Arguments, Command, Sources};
 use clap::{CommandFactory, FromArgMatches};
 use failure::{ExitCode, Failure, Outcome};
 use printer::{Printer, Verbosity};
@@ -36,6 +37,8 @@ pub struct Context {
     pub settings: Settings,
     /// Whether `--timeout` was given, rather than left at its default.
     pub timeout_given: bool,
+    /// Which of the settings were given by option or variable.
+    pub sources: Sources,
     /// The only way to the screen; shared, so that tasks can have it too.
     pub printer: Arc<Printer>,
 }
@@ -56,8 +59,8 @@ pub fn main() -> std::process::ExitCode {
 }
 
 fn run(typed: &[OsString]) -> ExitCode {
-    let arguments = match parse(typed) {
-        Ok(arguments) => arguments,
+    let (arguments, sources) = match parse(typed) {
+        Ok(parsed) => parsed,
         Err(error) => return end_of_parsing(&error, asks_for_json(typed)),
     };
     let verbosity = Verbosity {
@@ -68,7 +71,7 @@ fn run(typed: &[OsString]) -> ExitCode {
     let printer = Arc::new(Printer::new(verbosity));
     let ended = start_logs(&arguments, &printer, verbosity)
         .and_then(|()| arguments.check())
-        .and_then(|()| dispatch(&arguments, &printer));
+        .and_then(|()| dispatch(&arguments, sources, &printer));
     match ended {
         Ok(outcome) => outcome.into(),
         Err(failure) => {
@@ -80,10 +83,13 @@ fn run(typed: &[OsString]) -> ExitCode {
 
 /// An empty variable is as good as none. Not so for the key file: whoever sets that wants a closed
 /// LAN, and must not get an open one by mistake.
-fn parse(typed: &[OsString]) -> Result<Arguments, clap::Error> {
-    let command = without_empty_variables(Arguments::command());
-    let mut matches = command.clone().try_get_matches_from(typed)?;
-    Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command.clone()))
+fn parse(typed: &[OsString]) -> Result<(Arguments, Sources), clap::Error> {
+    let mut command = without_empty_variables(Arguments::command());
+    let mut matches = command.try_get_matches_from_mut(typed)?;
+    let sources = Sources::new(&command, &matches);
+    let arguments =
+        Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))?;
+    Ok((arguments, sources))
 }
 
 fn without_empty_variables(command: clap::Command) -> clap::Command {
@@ -156,7 +162,7 @@ fn start_logs(arguments: &Arguments, printer: &Printer, verbosity: Verbosity) ->
     started.or(Ok(()))
 }
 
-fn dispatch(arguments: &Arguments, printer: &Arc<Printer>) -> Result<Outcome, Failure> {
+fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> Result<Outcome, Failure> {
     let settings = match &arguments.command {
         // These need no settings, so that no wrong file can stop them.
         Command::Key(key) => return finish(printer, commands::key::run(printer, key)),
@@ -166,10 +172,11 @@ fn dispatch(arguments: &Arguments, printer: &Arc<Printer>) -> Result<Outcome, Fa
         _ => settings(arguments)?,
     };
     let timeout_given = arguments.global.timeout.is_some();
-    let context = Context { settings, timeout_given, printer: Arc::clone(printer) };
+    let context = Context { settings, timeout_given, sources, printer: Arc::clone(printer) };
     let ended = match &arguments.command {
         Command::Up(up) => commands::up::run(&context, up),
         Command::Status(status) => commands::status::run(&context, status),
+        Command::Config(_) => commands::config::run(&context),
         Command::Demo(demo) => commands::demo::run(&context, demo),
         Command::Put(put) => commands::put::run(&context, put),
         Command::Get(get) => commands::get::run(&context, get),
@@ -177,6 +184,11 @@ fn dispatch(arguments: &Arguments, printer: &Arc<Printer>) -> Result<Outcome, Fa
         Command::Ls(ls) => commands::ls::run(&context, ls),
         Command::Replicas(replicas) => commands::replicas::run(&context, replicas),
         Command::Rm(rm) => commands::rm::run(&context, rm),
+        Command::Send(send) => commands::send::run(&context, send),
+        Command::Inbox(inbox) => commands::inbox::run(&context, inbox),
+        Command::List(list) => commands::list::run(&context, list),
+        Command::Retry(retry) => commands::retry::run(&context, retry),
+        Command::Flush(flush) => commands::flush::run(&context, flush),
         Command::Why(why) => commands::why::run(&context, why),
         Command::Drain(drain) => commands::drain::run(&context, drain),
         Command::Merge(merge) => commands::merge::run(&context, merge),

@@ -34,6 +34,18 @@ pub fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|error| Failure::failed(format!("the system gives no threads: {error}")))
 }
 
+/// As [`with_session`], but speaks for the node of the data folder, and to it, if one runs there.
+///
+/// # Errors
+/// As [`with_session`].
+pub fn with_own_session<F>(context: &Context, work: impl FnOnce(Session) -> F) -> Result<Outcome, Failure>
+where
+    F: Future<Output = Result<Outcome, Failure>>,
+{
+    let access = access(&context.settings)?;
+    runtime()?.block_on(async { work(Session::of_own_node(access).await.map_err(failure_of)?).await })
+}
+
 fn access(settings: &Settings) -> Result<Access, Failure> {
     Ok(Access {
         data_dir: settings.data_dir.clone(),

@@ -10,6 +10,7 @@
 //! Case does not matter and a fraction is allowed (`1.5GiB`, `0.5s`). Invariant: parsing is exact
 //! and total: what does not fit or makes no sense is refused with the words that are allowed.
 
+use crate::clock::civil_from_days;
 use crate::limits::DURATION_MAX;
 use std::time::Duration;
 
@@ -21,6 +22,20 @@ const DURATION_HELP: &str =
     "a duration is a number with ms, s, m, h or d: `500ms`, `30s`, `10m`, `24h`, `7d`";
 /// Digits behind the point that are accepted.
 const FRACTION_DIGITS_MAX: usize = 9;
+
+/// Units of a size as [`write_size`] writes them, the largest first.
+const UNITS_WRITTEN: [(&str, u64); 10] = [
+    ("PiB", 1 << 50),
+    ("P", 1_000_000_000_000_000),
+    ("TiB", 1 << 40),
+    ("T", 1_000_000_000_000),
+    ("GiB", 1 << 30),
+    ("G", 1_000_000_000),
+    ("MiB", 1 << 20),
+    ("M", 1_000_000),
+    ("KiB", 1 << 10),
+    ("k", 1_000),
+];
 
 const UNITS_SHOWN: [&str; 6] = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
 
@@ -111,6 +126,33 @@ fn split(text: &str) -> Option<(Decimal, &str)> {
     Some((Decimal { digits, places }, unit.trim_start()))
 }
 
+/// A size as [`parse_size`] reads it, exactly: `500M`, `2GiB`, `1536`.
+#[must_use]
+pub fn write_size(bytes: u64) -> String {
+    let exact = UNITS_WRITTEN.iter().find(|(_, unit)| bytes > 0 && bytes.is_multiple_of(*unit));
+    exact.map_or_else(|| bytes.to_string(), |(name, unit)| format!("{}{name}", bytes / unit))
+}
+
+/// A duration as [`parse_duration`] reads it, exactly: `500ms`, `60s`, `24h`, `7d`. From minutes
+/// on a unit comes twice at least, since `60s` says more exactly what is meant than `1m`.
+#[must_use]
+pub fn write_duration(duration: Duration) -> String {
+    let (seconds, nanos) = (duration.as_secs(), duration.subsec_nanos());
+    if nanos == 0 {
+        for (name, unit) in [("d", 86_400), ("h", 3_600), ("m", 60)] {
+            if seconds >= 2 * unit && seconds.is_multiple_of(unit) {
+                return format!("{}{name}", seconds / unit);
+            }
+        }
+        return format!("{seconds}s");
+    }
+    let ms = duration.as_millis();
+    match nanos % 1_000_000 {
+        0 => format!("{ms}ms"),
+        fraction => format!("{ms}.{}ms", format!("{fraction:06}").trim_end_matches('0')),
+    }
+}
+
 /// Bytes for people: `512 B`, `1.0 GiB`.
 #[must_use]
 pub fn format_bytes(bytes: u64) -> String {
@@ -173,23 +215,6 @@ pub fn format_rfc3339_seconds(nanos: i64) -> String {
     let (year, month, day) = civil_from_days(days);
     let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
     format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
-}
-
-/// Year, month and day of the day `days` after 1970-01-01, in the proleptic Gregorian calendar.
-///
-/// Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms", `civil_from_days`,
-/// <https://howardhinnant.github.io/date_algorithms.html>. Its years start in March, so that the
-/// leap day is the last of a year; an era is the 400 years after which the calendar repeats.
-fn civil_from_days(days: i64) -> (i64, i64, i64) {
-    let days = days + 719_468;
-    let era = days.div_euclid(146_097);
-    let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let march_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * march_month + 2) / 5 + 1;
-    let month = if march_month < 10 { march_month + 3 } else { march_month - 9 };
-    (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
 #[cfg(test)]
@@ -287,6 +312,16 @@ mod tests {
     }
 
     #[test]
+    fn what_is_written_is_short() {
+        for text in ["0", "7", "1001", "10k", "500M", "500G", "3T", "2GiB", "1536MiB", "1PiB"] {
+            assert_eq!(parse_size(text).map(write_size), Ok(text.to_owned()));
+        }
+        for text in ["0s", "500ms", "1s", "1500ms", "60s", "90s", "10m", "24h", "7d", "0.5ms", "1000.25ms"] {
+            assert_eq!(parse_duration(text).map(write_duration), Ok(text.to_owned()));
+        }
+    }
+
+    #[test]
     fn bytes_are_shown_with_one_digit_and_never_as_1024_of_a_unit() {
         for (bytes, text) in [
             (0, "0 B"),
@@ -353,6 +388,21 @@ mod tests {
         fn whole_sizes_are_exact(number in 0_u64..10_000_000, power in 0_u32..4) {
             let unit = ["", "KiB", "MiB", "GiB"][power as usize];
             prop_assert_eq!(parse_size(&format!("{number}{unit}")), Ok(number * 1024_u64.pow(power)));
+        }
+
+        #[test]
+        fn what_is_written_is_read_as_the_same(
+            number in prop_oneof![any::<u64>(), 0_u64..10_000],
+            (_, unit) in proptest::sample::select(UNITS_WRITTEN.to_vec()),
+        ) {
+            for bytes in [number, number.saturating_mul(unit)] {
+                prop_assert_eq!(parse_size(&write_size(bytes)), Ok(bytes));
+            }
+            let nanos = number % u64::try_from(DURATION_MAX.as_nanos()).unwrap_or(u64::MAX);
+            for unit in [1, 1_000_000, 1_000_000_000, 60_000_000_000] {
+                let duration = Duration::from_nanos(nanos / unit * unit);
+                prop_assert_eq!(parse_duration(&write_duration(duration)), Ok(duration));
+            }
         }
 
         #[test]

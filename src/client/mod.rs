@@ -15,11 +15,12 @@ use crate::clock::{self, Moment};
 use crate::discovery::socket::SocketError;
 use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
 use crate::limits::ADDRESSES_PER_NODE_MAX;
+use crate::node::addresses::Addresses;
 use crate::transfer::connection::{ConnectionError, Endpoint, FrameReader, FrameWriter, dial_any};
 use crate::types::{InstanceId, MachineId, NodeId, NodeRoute};
 use crate::wire::PROTOCOL_VERSION;
 use crate::wire::message::{ErrorCode, Hello, Purpose, Reply, Request};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -119,6 +120,8 @@ pub struct Session {
     identity: Arc<Identity>,
     endpoint: Arc<Endpoint>,
     link: Option<Link>,
+    /// It speaks for the node of the data folder.
+    of_node: bool,
 }
 
 struct Link {
@@ -141,6 +144,10 @@ impl Session {
     pub fn new(access: Access) -> Result<Session, ClientError> {
         let cache = access.data_dir.is_dir().then_some(access.data_dir.as_path());
         let identity = Identity::ephemeral(cache, &access.cluster, &access.secret)?;
+        Session::with(access, identity)
+    }
+
+    fn with(access: Access, identity: Identity) -> Result<Session, ClientError> {
         let endpoint = Endpoint {
             client: Arc::clone(&identity.tls.client),
             server: Arc::clone(&identity.tls.server),
@@ -155,7 +162,46 @@ impl Session {
             },
             peer_node_id,
         };
-        Ok(Session { access, identity: Arc::new(identity), endpoint: Arc::new(endpoint), link: None })
+        Ok(Session {
+            access,
+            identity: Arc::new(identity),
+            endpoint: Arc::new(endpoint),
+            link: None,
+            of_node: false,
+        })
+    }
+
+    /// As the node of the data folder, and connected to it, if one runs there; else as [`Session::new`].
+    ///
+    /// # Errors
+    /// When the keys cannot be used.
+    pub async fn of_own_node(access: Access) -> Result<Session, ClientError> {
+        if Identity::is_made(&access.data_dir) {
+            let identity = Identity::load(&access.data_dir, &access.cluster, &access.secret)?;
+            let mut session = Session::with(access.clone(), identity)?;
+            let remembered = Addresses::load(&access.data_dir).nodes;
+            let own = |address: &SocketAddr| address.ip().is_loopback() || access.bind.is_some();
+            let near: Vec<SocketAddr> = remembered.into_iter().filter(own).collect();
+            let node = Some(session.identity.node);
+            if let Ok(connection) = dial_any(&near, &session.endpoint, Purpose::Command, node).await {
+                session.use_connection(Found { connection });
+                session.of_node = true;
+                return Ok(session);
+            }
+        }
+        Session::new(access)
+    }
+
+    /// Whether it speaks for the node of the data folder, which runs.
+    #[must_use]
+    pub fn is_of_node(&self) -> bool {
+        self.of_node
+    }
+
+    /// Who asks, as TLS proves it.
+    #[must_use]
+    pub fn node(&self) -> NodeId {
+        self.identity.node
     }
 
     /// What transfers of this command use.
@@ -172,6 +218,7 @@ impl Session {
             identity: Arc::clone(&self.identity),
             endpoint: Arc::clone(&self.endpoint),
             link: None,
+            of_node: self.of_node,
         }
     }
 

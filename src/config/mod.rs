@@ -7,21 +7,27 @@
 //! The cluster key itself is never in the file nor in an argument, which others could read: it
 //! comes from a file of its own or from the environment, and [`Secret`] hides it from every log.
 
+mod listing;
 mod values;
 
+pub use listing::{SETTINGS, Setting, Value};
 pub use values::{
-    Peer, ROLES, check_replicas, parse_address, parse_http, parse_label, parse_machine, parse_peer,
-    parse_port, parse_role, parse_scrub_every,
+    Peer, ROLES, check_hook_tries, check_hooks_at_once, check_replicas, parse_address, parse_hook_timeout,
+    parse_http, parse_label, parse_lifetime, parse_machine, parse_peer, parse_port, parse_role,
+    parse_scrub_every,
 };
 use values::{check_port, host_name};
 
 use crate::limits::{
-    COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, KEEP_REMOVED_DEFAULT, PORT_DEFAULT,
-    REPLICAS_DEFAULT, SCRUB_EVERY_DEFAULT,
+    COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, HOOK_TIMEOUT_DEFAULT, HOOK_TRIES_DEFAULT,
+    HOOKS_AT_ONCE_DEFAULT, KEEP_REMOVED_DEFAULT, PORT_DEFAULT, REPLICAS_DEFAULT, SCRUB_EVERY_DEFAULT,
+    SENT_TTL_DEFAULT,
 };
 use crate::types::{MachineId, Pin};
 use etcetera::BaseStrategy;
 use serde::Deserialize;
+use serde::de::{DeserializeOwned, IgnoredAny};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read;
 use std::net::IpAddr;
@@ -44,6 +50,8 @@ pub struct Settings {
     pub data_dir: PathBuf,
     /// The file that was read, if there was one.
     pub config_file: Option<PathBuf>,
+    /// The keys that it has; an option or the environment may still have gone first.
+    pub file_keys: BTreeSet<String>,
     /// Nodes of other clusters are ignored. At most [`crate::limits::LABEL_BYTES_MAX`] bytes.
     pub cluster: Box<str>,
     /// Where the cluster key is.
@@ -79,8 +87,38 @@ pub struct NodeSettings {
     pub scrub_every: ScrubEvery,
     /// How long removed and replaced versions are kept; zero for not at all.
     pub keep_removed: Duration,
+    /// How long messages that were sent are kept.
+    pub sent_ttl: Lifetime,
+    /// The same of messages that came.
+    pub inbox_ttl: Lifetime,
+    /// How long the hook of a message may run.
+    pub hook_timeout: Duration,
+    /// How often a hook is tried.
+    pub hook_tries: u32,
+    /// How many hooks run at once.
+    pub hooks_at_once: u32,
     /// Where it serves HTTP.
     pub http: Http,
+}
+
+/// How long something is kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lifetime {
+    /// Until somebody removes it.
+    Endless,
+    /// This long.
+    For(Duration),
+}
+
+impl Lifetime {
+    /// The time, if there is one.
+    #[must_use]
+    pub fn duration(self) -> Option<Duration> {
+        match self {
+            Lifetime::Endless => None,
+            Lifetime::For(duration) => Some(duration),
+        }
+    }
 }
 
 /// How often each copy is hashed anew.
@@ -169,6 +207,11 @@ pub struct Given {
     pub heal_after: Option<Duration>,
     pub scrub_every: Option<ScrubEvery>,
     pub keep_removed: Option<Duration>,
+    pub sent_ttl: Option<Lifetime>,
+    pub inbox_ttl: Option<Lifetime>,
+    pub hook_timeout: Option<Duration>,
+    pub hook_tries: Option<u32>,
+    pub hooks_at_once: Option<u32>,
     pub http: Option<Http>,
 }
 
@@ -199,6 +242,12 @@ impl Folders {
             Ok(platform) => Folders { data: Some(platform.data_dir()), config: Some(platform.config_dir()) },
             Err(_) => Folders::default(),
         }
+    }
+
+    /// The config file that is read when none is named, if it is there.
+    #[must_use]
+    pub fn config_file(&self) -> Option<PathBuf> {
+        self.config.as_ref().map(|folder| folder.join(FOLDER).join(FILE))
     }
 }
 
@@ -287,6 +336,11 @@ struct File {
     heal_after: Option<String>,
     scrub_every: Option<String>,
     keep_removed: Option<String>,
+    sent_ttl: Option<String>,
+    inbox_ttl: Option<String>,
+    hook_timeout: Option<String>,
+    hook_tries: Option<i64>,
+    hooks_at_once: Option<i64>,
     http: Option<String>,
 }
 
@@ -297,20 +351,21 @@ impl Settings {
     /// When the file is unreadable or wrong, the cluster key is given twice, or there is no
     /// folder for data.
     pub fn load(given: Given, folders: &Folders, units: UnitParsers) -> Result<Settings, ConfigError> {
-        let (config_file, path) = match (&given.config, &folders.config) {
+        let (config_file, path) = match (&given.config, folders.config_file()) {
             (Some(path), _) => {
                 (Some(read(path)?.ok_or(ConfigError::Missing { path: path.clone() })?), path.clone())
             }
-            (None, Some(folder)) => {
-                let path = folder.join(FOLDER).join(FILE);
-                (read(&path)?, path)
-            }
+            (None, Some(path)) => (read(&path)?, path),
             (None, None) => (None, PathBuf::new()),
         };
         let found = config_file.is_some();
-        let file = match config_file {
-            Some(text) => parse(&path, &text)?.check(&path, units)?,
-            None => Given::default(),
+        let (file, file_keys) = match config_file {
+            Some(text) => {
+                let file: File = parse(&path, &text)?;
+                let keys: BTreeMap<String, IgnoredAny> = parse(&path, &text)?;
+                (file.check(&path, units)?, keys.into_keys().collect())
+            }
+            None => (Given::default(), BTreeSet::new()),
         };
         let key = key_source(given.key, given.key_file, file.key_file)?;
         let data_dir = given
@@ -321,6 +376,7 @@ impl Settings {
         Ok(Settings {
             data_dir,
             config_file: found.then_some(path),
+            file_keys,
             cluster: given.cluster.or(file.cluster).unwrap_or_else(|| CLUSTER_DEFAULT.into()),
             key,
             bind: given.bind.or(file.bind),
@@ -339,6 +395,11 @@ impl Settings {
                     .or(file.scrub_every)
                     .unwrap_or(ScrubEvery::Interval(SCRUB_EVERY_DEFAULT)),
                 keep_removed: given.keep_removed.or(file.keep_removed).unwrap_or(KEEP_REMOVED_DEFAULT),
+                sent_ttl: given.sent_ttl.or(file.sent_ttl).unwrap_or(Lifetime::For(SENT_TTL_DEFAULT)),
+                inbox_ttl: given.inbox_ttl.or(file.inbox_ttl).unwrap_or(Lifetime::Endless),
+                hook_timeout: given.hook_timeout.or(file.hook_timeout).unwrap_or(HOOK_TIMEOUT_DEFAULT),
+                hook_tries: given.hook_tries.or(file.hook_tries).unwrap_or(HOOK_TRIES_DEFAULT),
+                hooks_at_once: given.hooks_at_once.or(file.hooks_at_once).unwrap_or(HOOKS_AT_ONCE_DEFAULT),
                 http: given.http.or(file.http).unwrap_or_default(),
             },
         })
@@ -392,7 +453,7 @@ fn read(path: &Path) -> Result<Option<String>, ConfigError> {
         .map_err(|error| ConfigError::NotText { path: path.into(), at: error.utf8_error().valid_up_to() + 1 })
 }
 
-fn parse(path: &Path, text: &str) -> Result<File, ConfigError> {
+fn parse<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T, ConfigError> {
     toml::from_str(text).map_err(|error| {
         let at = error.span().map_or(0, |span| span.start);
         let before = text.get(..at).unwrap_or_default();
@@ -432,6 +493,13 @@ impl File {
             scrub_every: values
                 .text("scrub_every", self.scrub_every, |text| parse_scrub_every(text, units.duration))?,
             keep_removed: values.text("keep_removed", self.keep_removed, units.duration)?,
+            sent_ttl: values.text("sent_ttl", self.sent_ttl, |text| parse_lifetime(text, units.duration))?,
+            inbox_ttl: values
+                .text("inbox_ttl", self.inbox_ttl, |text| parse_lifetime(text, units.duration))?,
+            hook_timeout: values
+                .text("hook_timeout", self.hook_timeout, |text| parse_hook_timeout(text, units.duration))?,
+            hook_tries: values.number("hook_tries", self.hook_tries, check_hook_tries)?,
+            hooks_at_once: values.number("hooks_at_once", self.hooks_at_once, check_hooks_at_once)?,
             http: values.text("http", self.http, parse_http)?,
         })
     }

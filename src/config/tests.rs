@@ -34,7 +34,7 @@ fn with_nothing_set_the_defaults_hold() {
     let folder = temporary();
     let settings = Settings::load(Given::default(), &platform(folder.path()), UNITS).expect("valid");
     assert_eq!(settings.data_dir, folder.path().join("share/thorp"));
-    assert_eq!(settings.config_file, None);
+    assert_eq!((settings.config_file, settings.file_keys), (None, BTreeSet::new()));
     assert_eq!((&*settings.cluster, settings.port), ("default", 7667));
     assert_eq!((settings.key, settings.bind), (KeySource::Open, None));
     assert_eq!((settings.timeout, settings.replicas), (Duration::from_secs(10), 2));
@@ -89,6 +89,38 @@ fn the_file_sets_everything() {
     assert_eq!(settings.node.scrub_every, ScrubEvery::Interval(Duration::from_secs(90)));
 }
 
+/// The keys that the file may have, in the words of its own refusal.
+fn keys_of_the_file() -> Vec<String> {
+    let error = toml::from_str::<File>("no_such_key = 1").expect_err("unknown").to_string();
+    let (_, expected) = error.split_once("expected one of").expect("the keys");
+    expected.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_list_has_every_setting_once() {
+    let mut keys = keys_of_the_file();
+    let mut listed: Vec<&str> = SETTINGS.iter().map(|setting| setting.key).collect();
+    keys.sort();
+    listed.sort_unstable();
+    assert_eq!(listed, keys, "a key of the file needs its line in `SETTINGS`");
+}
+
+#[test]
+fn every_role_has_its_name() {
+    assert_eq!(ROLES.map(|role| parse_role(role).map(values::role_name)), ROLES.map(Ok));
+}
+
+#[test]
+fn what_the_file_set_is_known() {
+    let given = Given { port: Some(1), ..Given::default() };
+    let settings = with_file(b"port = 2\npeer = []\n'cluster' = 'house'", given).expect("valid");
+    assert_eq!(settings.file_keys.iter().collect::<Vec<_>>(), ["cluster", "peer", "port"]);
+    let value = |key| SETTINGS.iter().find(|setting| setting.key == key).map(|it| (it.value)(&settings));
+    assert_eq!(value("port"), Some(Value::Number(1)));
+    assert_eq!(value("peer"), Some(Value::List(vec![])));
+    assert_eq!(value("capacity"), Some(Value::Unset));
+}
+
 #[test]
 fn the_scrub_can_be_off_and_is_never_a_busy_loop() {
     let of = |text: &str| with_file(format!("scrub_every = \"{text}\"").as_bytes(), Given::default());
@@ -99,6 +131,26 @@ fn the_scrub_can_be_off_and_is_never_a_busy_loop() {
     }
     let given = Given { scrub_every: Some(ScrubEvery::Off), ..Given::default() };
     assert_eq!(with_file(b"scrub_every = \"7\"", given).expect("valid").node.scrub_every, ScrubEvery::Off);
+}
+
+#[test]
+fn messages_are_kept_for_a_time_or_for_ever_and_hooks_have_limits() {
+    let of = |text: &str| with_file(text.as_bytes(), Given::default());
+    let node = of("").expect("valid").node;
+    assert_eq!(
+        (node.sent_ttl.duration(), node.inbox_ttl),
+        (Some(Duration::from_secs(86_400)), Lifetime::Endless)
+    );
+    assert_eq!((node.hook_timeout, node.hook_tries, node.hooks_at_once), (Duration::from_secs(60), 3, 4));
+    let node = of("sent_ttl='off'\ninbox_ttl='7'\nhook_tries=1\nhooks_at_once=9").expect("valid").node;
+    assert_eq!((node.sent_ttl, node.inbox_ttl.duration()), (Lifetime::Endless, Some(Duration::from_secs(7))));
+    assert_eq!((node.hook_tries, node.hooks_at_once), (1, 9));
+    for text in
+        ["hook_timeout = '0'", "hook_tries = 0", "hook_tries = 51", "hooks_at_once = -1", "sent_ttl = 'soon'"]
+    {
+        let key = text.split(' ').next().expect("a key");
+        assert!(of(text).is_err_and(|error| error.to_string().contains(key)), "{text}");
+    }
 }
 
 #[test]

@@ -1,8 +1,8 @@
 //! The values of settings: read once, the same for options and file, and valid from then on. Pure,
 //! apart from the host's name.
 
-use super::{Http, ScrubEvery};
-use crate::limits::{LABEL_BYTES_MAX, REPLICAS_MAX, SCRUB_EVERY_MIN};
+use super::{Http, Lifetime, ScrubEvery};
+use crate::limits::{HOOK_TRIES_MAX, HOOKS_AT_ONCE_MAX, LABEL_BYTES_MAX, REPLICAS_MAX, SCRUB_EVERY_MIN};
 use crate::types::{MachineId, Pin};
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
@@ -93,6 +93,52 @@ pub fn check_replicas(count: i64) -> Result<u8, String> {
     }
 }
 
+/// How long something is kept: a duration, or `off` for ever.
+///
+/// # Errors
+/// When it is neither.
+pub fn parse_lifetime(
+    text: &str,
+    duration: fn(&str) -> Result<Duration, String>,
+) -> Result<Lifetime, String> {
+    if text == "off" { Ok(Lifetime::Endless) } else { duration(text).map(Lifetime::For) }
+}
+
+/// How long a hook may run.
+///
+/// # Errors
+/// When it is no duration, or none at all.
+pub fn parse_hook_timeout(
+    text: &str,
+    duration: fn(&str) -> Result<Duration, String>,
+) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => Err("a hook needs some time: more than 0".to_owned()),
+        timeout => Ok(timeout),
+    }
+}
+
+/// How often a hook is tried: 1 to [`HOOK_TRIES_MAX`].
+///
+/// # Errors
+/// When it is another number.
+pub fn check_hook_tries(count: i64) -> Result<u32, String> {
+    between(count, HOOK_TRIES_MAX).ok_or_else(|| format!("the number of tries is 1 to {HOOK_TRIES_MAX}"))
+}
+
+/// How many hooks run at once: 1 to [`HOOKS_AT_ONCE_MAX`].
+///
+/// # Errors
+/// When it is another number.
+pub fn check_hooks_at_once(count: i64) -> Result<u32, String> {
+    between(count, HOOKS_AT_ONCE_MAX)
+        .ok_or_else(|| format!("the number of hooks at once is 1 to {HOOKS_AT_ONCE_MAX}"))
+}
+
+fn between(count: i64, most: u32) -> Option<u32> {
+    u32::try_from(count).ok().filter(|count| (1..=most).contains(count))
+}
+
 /// The names of the roles, as [`parse_role`] takes them.
 pub const ROLES: [&str; 4] = ["auto", "proxy", "storage", "client"];
 
@@ -107,6 +153,16 @@ pub fn parse_role(text: &str) -> Result<Pin, String> {
         "storage" => Ok(Pin::Storage),
         "client" => Ok(Pin::Client),
         _ => Err(format!("a role is one of {}", ROLES.join(", "))),
+    }
+}
+
+/// The name of a role, as [`parse_role`] takes it.
+pub(super) fn role_name(role: Pin) -> &'static str {
+    match role {
+        Pin::Auto => "auto",
+        Pin::Proxy => "proxy",
+        Pin::Storage => "storage",
+        Pin::Client => "client",
     }
 }
 

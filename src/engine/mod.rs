@@ -46,7 +46,8 @@ use crate::messages::mailbox::Mailbox;
 use crate::replication::Catalog;
 use crate::replication::inventory::content_digest;
 use crate::types::{
-    ContentId, ContentSet, DiskId, DiskState, InstanceId, Lineage, MachineId, NodeId, Pin, Presence, Term,
+    ContentId, ContentSet, DiskId, DiskState, FileName, InstanceId, Lineage, MachineId, NodeId, Pin,
+    Presence, Term,
 };
 use crate::wire::message::Message;
 use event::{Congestion, Effect, Input, Note};
@@ -274,6 +275,15 @@ impl Engine {
     pub fn routes(&self) -> Vec<crate::types::NodeRoute> {
         let here = self.members.iter().filter(|(node, _)| self.freshness_of(**node) < Freshness::Gone);
         here.map(|(_, member)| member.route()).collect()
+    }
+
+    /// Names of files with a content, some of them if they are many. Goes through the catalog.
+    pub fn names_of(&self, content: &ContentId) -> impl Iterator<Item = &FileName> {
+        let all = self.catalog.names_from(None, "");
+        let named = all.filter(|(_, versions)| {
+            versions.iter().any(|version| version.body.content().is_some_and(|(of, _)| of == *content))
+        });
+        named.map(|(name, _)| name).take(16)
     }
 
     fn tick(&mut self) {

@@ -54,6 +54,12 @@ impl Identity {
         Identity::new(key, ClusterKeys::derive(Some(folder), cluster, secret)?)
     }
 
+    /// Whether a node has been started with this data folder.
+    #[must_use]
+    pub fn is_made(folder: &Path) -> bool {
+        folder.join(NODE_KEY_FILE).is_file()
+    }
+
     /// An identity for this process alone, as commands have it. The stretched cluster key is looked
     /// for and kept in `cache`, the data folder, if it is given and there.
     ///

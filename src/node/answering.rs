@@ -25,7 +25,7 @@ pub(crate) struct Asks {
 }
 
 impl Asks {
-    fn begin(&self) -> (AskId, oneshot::Receiver<Reply>) {
+    pub(super) fn begin(&self) -> (AskId, oneshot::Receiver<Reply>) {
         let ask = AskId(self.next.fetch_add(1, Ordering::Relaxed));
         let (sender, receiver) = oneshot::channel();
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).insert(ask, sender);
@@ -40,7 +40,7 @@ impl Asks {
         }
     }
 
-    fn end(&self, ask: AskId) {
+    pub(super) fn end(&self, ask: AskId) {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&ask);
     }
 }

@@ -5,6 +5,7 @@
 
 use super::addresses::Addresses;
 use super::links::Links;
+use super::mail::Mail;
 use super::quiet::Quiet;
 use super::{DRAINING_KEY, LINEAGE_KEY, Options, Shared};
 use crate::clock::{self, Moment};
@@ -43,6 +44,7 @@ pub(super) struct Performer {
     shared: Arc<Shared>,
     socket: Arc<DiscoverySocket>,
     links: Links,
+    mail: Mail,
     congestion: Congestion,
     pool: Arc<HolderPool>,
     reporter: Reporter,
@@ -64,6 +66,7 @@ pub(super) struct Performer {
 impl Performer {
     pub(super) fn new(
         shared: Arc<Shared>,
+        mail: Mail,
         socket: Arc<DiscoverySocket>,
         options: &Options,
         tcp: SocketAddr,
@@ -76,6 +79,7 @@ impl Performer {
             reporter,
             leaving: false,
             shared,
+            mail,
             socket,
             links: Links::default(),
             congestion: Congestion::default(),
@@ -141,8 +145,10 @@ impl Performer {
             Effect::Pull { content, size, from } => self.pull(content, size, from),
             Effect::Check { content, nonce, asker } => self.check(content, nonce, asker),
             Effect::Drop { content, until } => self.drop_content(content, until),
-            Effect::StageLetters { .. } | Effect::RevealLetters { .. } => {}
+            Effect::StageLetters { letters } => self.mail.stage(letters),
+            Effect::RevealLetters { ids } => self.mail.reveal(ids),
             Effect::Note(note) => {
+                self.mail.tell(&note, engine);
                 if let Note::NodeJoined { node, .. } = note {
                     self.links.renew(node);
                 }
@@ -229,6 +235,11 @@ impl Performer {
         self.links.close();
         // The links' tasks write their last message while this one waits its turn.
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+
+    /// Ends what was started with it.
+    pub(super) async fn end(self) {
+        self.mail.end().await;
     }
 
     fn pull(&self, content: ContentId, size: u64, from: Vec<NodeRoute>) {

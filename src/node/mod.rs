@@ -9,6 +9,7 @@
 //! | `answering` | takes connections and serves each by its purpose |
 //! | `effects` | performs what the engine decided |
 //! | `hearing` | datagrams: opens, checks the seal, hands them over |
+//! | `mail` | letters: the folders that people see, and what the engine knows |
 //! | `links` | one outgoing link a member, dialled when there is something to say |
 //! | `places` | how many connections there may be, and whose goes when one too many comes |
 //! | `quiet` | how many lines others can cause in the log |
@@ -19,6 +20,7 @@ mod answering;
 mod effects;
 mod hearing;
 mod links;
+mod mail;
 mod places;
 mod quiet;
 pub mod schedule;
@@ -30,7 +32,9 @@ use crate::engine::event::Input;
 use crate::engine::{Config, Engine, Restored};
 use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
 use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, STOP_TIMEOUT};
+use crate::messages::folders::Folders;
 use crate::messages::mailbox::Mailbox;
+use crate::messages::{self, MessagesError};
 use crate::replication::{Catalog, CausalContext};
 use crate::store::{Loaded, Store, StoreError};
 use crate::transfer::connection::Endpoint;
@@ -77,6 +81,8 @@ pub struct Options {
     pub scrub_every: Option<Duration>,
     /// How long removed and replaced versions are kept.
     pub keep_removed: Duration,
+    /// What is done with messages.
+    pub messages: messages::Options,
 }
 
 /// What a node says once it takes connections.
@@ -117,6 +123,9 @@ pub enum NodeError {
         #[source]
         source: std::io::Error,
     },
+    /// The folders for messages cannot be used.
+    #[error("messages cannot be stored")]
+    Messages(#[from] MessagesError),
     /// The stored catalog is not one.
     #[error("the stored catalog makes no sense: {0}")]
     Catalog(Box<str>),
@@ -139,6 +148,7 @@ impl NodeError {
             NodeError::Store(error) => error.hint().map(str::to_owned),
             NodeError::Identity(error) => error.hint(),
             NodeError::Socket(error) => error.hint(),
+            NodeError::Messages(error) => Some(error.hint().to_owned()),
             NodeError::KeyMissing => Some(
                 "give the key with `--key-file FILE` or `THORP_KEY`, or use another `--data-dir`; to make the files \
                  public, get them with the key and put them into an open cluster"
@@ -176,6 +186,7 @@ pub(crate) struct Shared {
 pub struct Node {
     shared: Arc<Shared>,
     engine: Engine,
+    folders: Folders,
     inputs: mpsc::Receiver<Input>,
     heard: mpsc::Receiver<Input>,
     datagrams: mpsc::Receiver<Input>,
@@ -225,7 +236,10 @@ impl Node {
             peer_node_id,
         });
         let doubtful = std::mem::take(&mut loaded.doubtful);
-        let engine = make_engine(&options, &identity, instance, &store, loaded, lineage, tcp.port())?;
+        let mailbox = Mailbox::load(std::mem::take(&mut loaded.mail).into_iter());
+        let folders = mail::open(&options, &mailbox)?;
+        let engine =
+            make_engine(&options, &identity, instance, &store, (loaded, mailbox), lineage, tcp.port())?;
         let (sender, inputs) = mpsc::channel(INPUT_QUEUE_MAX * 8);
         let (heard_sender, heard) = mpsc::channel(HEARD_QUEUE_MAX);
         let (datagram_sender, datagrams) = mpsc::channel(DATAGRAM_QUEUE_MAX);
@@ -247,6 +261,7 @@ impl Node {
         Ok(Node {
             shared: Arc::new(shared),
             engine,
+            folders,
             inputs,
             heard,
             datagrams,
@@ -275,8 +290,10 @@ impl Node {
         let answering = tokio::spawn(answering::answer(Arc::clone(&self.shared), listener));
         let scrub = scrub::Scrub::new(Arc::clone(&self.shared), self.options.scrub_every);
         let scrubbing = tokio::spawn(scrub.run(std::mem::take(&mut self.doubtful)));
+        let mail = mail::Mail::start(&self.shared, &self.options, self.folders.clone());
         let mut performer = effects::Performer::new(
             Arc::clone(&self.shared),
+            mail,
             Arc::clone(&self.socket),
             &self.options,
             self.ready.tcp,
@@ -304,7 +321,8 @@ impl Node {
         answering.abort();
         hearing.abort();
         scrubbing.abort();
-        self.wind_down(performer).await;
+        self.wind_down(&mut performer).await;
+        performer.end().await;
         let store = self.shared.store.clone();
         if let Err(error) = blocking(move || store.end_well()).await? {
             tracing::warn!(%error, "the end of this run could not be written down");
@@ -320,12 +338,12 @@ impl Node {
     }
 
     /// Goes on applying what finishes until all transfers are done, or the time is up.
-    async fn wind_down(&mut self, mut performer: effects::Performer) {
+    async fn wind_down(&mut self, performer: &mut effects::Performer) {
         let deadline = clock::now().plus(u64::try_from(STOP_TIMEOUT.as_millis()).unwrap_or(5_000) * 4 / 5);
         while clock::now() < deadline && self.shared.holder.transfers.load(Ordering::Relaxed) > 0 {
             let step = Duration::from_millis(50);
             if let Ok(Some(input)) = tokio::time::timeout(step, self.inputs.recv()).await {
-                self.apply(input, &mut performer);
+                self.apply(input, performer);
             }
         }
     }
@@ -378,7 +396,7 @@ fn make_engine(
     identity: &Identity,
     instance: InstanceId,
     store: &Store,
-    loaded: Loaded,
+    (loaded, mailbox): (Loaded, Mailbox),
     lineage: Vec<Lineage>,
     tcp_port: u16,
 ) -> Result<Engine, NodeError> {
@@ -404,7 +422,6 @@ fn make_engine(
     };
     let draining = store.meta_get(DRAINING_KEY)?.is_some_and(|bytes| bytes == [1]);
     let held = loaded.contents.into_iter().map(|(content, _)| content).collect();
-    let mailbox = Mailbox::load(loaded.mail.into_iter());
     let restored = Restored { catalog, held, term: loaded.term, lineage, draining, mailbox };
     let mut engine = Engine::new(clock::now(), config, restored);
     engine.handle(clock::now(), Input::WallClock { wall_ms: clock::wall().0 });

@@ -31,8 +31,8 @@ pub(super) const FORMAT: &str = "thorp data folder, format 1\n";
 const FORMAT_STEM: &str = "thorp data folder, format ";
 
 /// What may lie in a folder that is not a data folder yet: a mount point's own folder, the node's
-/// key, what an interrupted first start left.
-const NEIGHBOURS: [&str; 5] = ["lost+found", "node.key", "lock", "format.new", "addresses.json"];
+/// key, what an interrupted first start left, hooks that were put there before.
+const NEIGHBOURS: [&str; 6] = ["lost+found", "node.key", "lock", "format.new", "addresses.json", "messages"];
 
 /// The paths of a data folder, and its lock.
 #[derive(Debug)]

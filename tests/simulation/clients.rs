@@ -6,6 +6,7 @@
 
 use crate::disk::Put;
 use crate::ledger::{Op, Work};
+use crate::letters;
 use crate::marks::Mark;
 use crate::network::{frame, unframe};
 use crate::options::{Kind, between, one_in};
@@ -164,7 +165,7 @@ impl World {
         let rng = &mut self.rng.work;
         let name = FileName::parse(&format!("f{}", rng.below(self.options.names))).expect("valid");
         let replicas = [1, 2, 2, 2, 3, 3, 4][rng.below(7) as usize];
-        match rng.below(20) {
+        match rng.below(25) {
             0..11 => {
                 let reuse = one_in(rng, 6);
                 let size = [0, 1, 1_000, 100_000, 2_000_000, 8_000_000][rng.below(6) as usize];
@@ -183,7 +184,8 @@ impl World {
                 Work::Replicas { name, replicas: replicas.max(least) }
             }
             17..19 => Work::Get { name },
-            _ => Work::List,
+            19 => Work::List,
+            _ => letters::draw(&mut self.rng, self.options.nodes),
         }
     }
 
@@ -221,6 +223,9 @@ impl World {
                 Request::SetReplicas { name: name.clone(), replicas: *replicas }
             }
             (Work::Get { name }, _) => Request::List { selector: Selector::Name(name.clone()), after: None },
+            (Work::Send { id, target, priority, brief }, _) => {
+                letters::request(running.op, *id, *target, *priority, *brief)
+            }
             (Work::List, _) => Request::List { selector: Selector::Under("".into()), after: None },
         }
     }
@@ -440,7 +445,8 @@ impl World {
             | Reply::Status(_)
             | Reply::Drain(_)
             | Reply::Merging { .. }
-            | Reply::Why(_) => {
+            | Reply::Why(_)
+            | Reply::Posted { .. } => {
                 self.command_ends(client, true);
             }
         }

@@ -6,7 +6,10 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use thorp::replication::{Catalog, CausalContext};
-use thorp::types::{ContentId, DiskId, Dot, FileName, InstanceId, Lineage, NodeRoute, Term, Version};
+use thorp::types::{
+    ContentId, DiskId, Dot, FileName, InstanceId, Letter, LetterId, Lineage, NodeRoute, Term, Version,
+};
+use thorp::wire::mail::{MailKey, MailRow};
 use thorp::wire::message::Context;
 use thorp::wire::record::CatalogWrite;
 
@@ -42,6 +45,11 @@ pub struct Image {
     pub id: DiskId,
     /// Whether other nodes' addresses are remembered.
     pub met: bool,
+    pub mail: BTreeMap<MailKey, MailRow>,
+    /// Durable, and seen by nobody.
+    pub staged: Vec<Letter>,
+    /// All letters that ever appeared, in that order.
+    pub inbox: Vec<LetterId>,
 }
 
 impl Image {
@@ -96,6 +104,8 @@ impl Image {
             Change::Remove { content, .. } => {
                 self.held.remove(content);
             }
+            Change::Stage { letters } => self.staged.extend(letters.iter().cloned()),
+            Change::Reveal { ids } => self.reveal(ids),
         }
     }
 
@@ -111,6 +121,7 @@ impl Image {
                 self.prefixes.insert(*instance, *counter);
             }
             CatalogWrite::Extra { dots } => self.extra = dots.iter().copied().collect(),
+            CatalogWrite::Mail(write) => self.write_mail(write),
         }
     }
 }
@@ -145,12 +156,31 @@ pub enum RemovedFor {
 /// One write to the database.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Catalog { save: u64, writes: Vec<CatalogWrite> },
+    Catalog {
+        save: u64,
+        writes: Vec<CatalogWrite>,
+    },
     Term(Term),
     Lineage(Vec<Lineage>),
     Draining(bool),
-    Content { content: ContentId, size: u64, waits: StoredFor },
-    Remove { content: ContentId, size: u64, waits: RemovedFor },
+    Content {
+        content: ContentId,
+        size: u64,
+        waits: StoredFor,
+    },
+    Remove {
+        content: ContentId,
+        size: u64,
+        waits: RemovedFor,
+    },
+    /// Letters, where nobody sees them yet.
+    Stage {
+        letters: Vec<Letter>,
+    },
+    /// Staged letters appear in the inbox.
+    Reveal {
+        ids: Vec<LetterId>,
+    },
 }
 
 /// The folder of a running node.
@@ -189,6 +219,7 @@ impl Disk {
         if persists {
             last.iter().for_each(|change| self.image.apply(change));
         }
+        self.image.recover_staged();
         self.queue.clear();
         self.claims.clear();
         self.pins.clear();

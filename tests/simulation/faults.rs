@@ -250,6 +250,7 @@ impl World {
         let held = self.hosts[at].disk.image.held.keys().copied().collect();
         self.crash(at);
         self.hosts[at].dead = true;
+        self.letters_lost(at);
         self.destroyed(held);
         self.mark(Mark::Died);
         true
@@ -262,6 +263,7 @@ impl World {
         let held = self.hosts[at].disk.image.held.keys().copied().collect();
         self.crash(at);
         self.hosts[at].disk = Disk { capacity: self.hosts[at].disk.capacity, ..Disk::default() };
+        self.letters_lost(at);
         self.new_disk_id(at);
         if one_in(&mut self.rng.faults, 2) && !self.hosts[at].said_goodbye {
             // The key was in the folder. Who said goodbye is waited for ten minutes.
@@ -290,6 +292,7 @@ impl World {
         let held = &self.hosts[at].disk.image.held;
         let lost = held.keys().filter(|content| !old.held.contains_key(content)).copied().collect();
         self.crash(at);
+        self.letters_lost(at);
         self.hosts[at].disk.image = old;
         self.hosts[at].disk.restart(false);
         self.destroyed(lost);

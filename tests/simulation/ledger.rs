@@ -6,9 +6,12 @@
 
 use crate::clients::Ask;
 use crate::disk::{Bytes, Image};
+use crate::letters::LetterLedger;
 use std::collections::{BTreeMap, BTreeSet};
 use thorp::engine::event::{AskId, Input};
-use thorp::types::{ContentId, Dot, FileName, InstanceId, NodeId, Presence, Term, Version};
+use thorp::types::{
+    ContentId, Dot, FileName, InstanceId, LetterId, NodeId, Presence, Priority, Term, Version,
+};
 use thorp::wire::message::{Delta, Message, Request};
 
 /// What a command is to do.
@@ -19,6 +22,7 @@ pub enum Work {
     Replicas { name: FileName, replicas: u8 },
     Get { name: FileName },
     List,
+    Send { id: LetterId, target: Option<usize>, priority: Priority, brief: bool },
 }
 
 /// A command and what became of it.
@@ -119,6 +123,7 @@ pub struct Ledger {
     pub removed: BTreeSet<(FileName, Dot)>,
     /// Settings that were acknowledged.
     pub set: BTreeSet<(FileName, Dot)>,
+    pub letters: LetterLedger,
 }
 
 impl Ledger {
@@ -312,11 +317,15 @@ impl Ledger {
             return false;
         };
         let durable = images.iter().any(|image| info.dots.iter().any(|dot| image.lists(name, *dot)));
-        let replaces = self.ops_of_name.get(name).into_iter().flatten();
-        durable
-            && replaces
-                .into_iter()
-                .any(|old| self.op(*old).acknowledged && self.op(*old).replaced_by.contains(&op))
+        // Of several that took its place, one that stays is enough.
+        let replaces = |old: &Op| {
+            let mut others = old.replaced_by.iter().filter(|other| **other != op);
+            old.acknowledged
+                && old.replaced_by.contains(&op)
+                && !others.any(|other| self.survives(images, *other))
+        };
+        let mut of_name = self.ops_of_name.get(name).into_iter().flatten();
+        durable && of_name.any(|old| replaces(self.op(*old)))
     }
 }
 

@@ -31,6 +31,7 @@ mod clients;
 mod disk;
 mod faults;
 mod ledger;
+mod letters;
 mod marks;
 mod network;
 mod options;

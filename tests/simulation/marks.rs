@@ -88,6 +88,10 @@ marks! {
     GotFromAnother,
     /// Two nodes of one machine held a copy each, for a while.
     TwoOnOneMachine,
+    /// A letter was acknowledged.
+    LetterSent,
+    /// That while no second machine was heard.
+    LetterOnOneDisk,
 }
 
 /// Which marks were reached, and how often.

@@ -222,9 +222,7 @@ impl World {
         }
         let input = match sealed.datagram() {
             Ok(Datagram::Beacon(presence)) => {
-                let said = presence.clone();
-                self.step(at, Input::Announced { presence, source: address_of(source), via: Via::Datagram });
-                return self.announcement(at, &said, false);
+                return self.hear_announcement(at, source, presence, Via::Datagram);
             }
             Ok(Datagram::Query { nonce: _ }) => Input::Queried,
             Ok(Datagram::Goodbye { node, instance, sequence: _ }) => {
@@ -234,6 +232,15 @@ impl World {
             Err(error) => return self.fail("P9", format!("a datagram cannot be read: {error}")),
         };
         self.step(at, input);
+    }
+
+    /// Noted before the node acts on it, if the two are of one cluster by then, and after: they may become
+    /// so by it.
+    fn hear_announcement(&mut self, at: usize, source: usize, presence: Box<Presence>, via: Via) {
+        let (said, proven) = (presence.clone(), matches!(via, Via::Link));
+        self.announcement(at, &said, proven);
+        self.step(at, Input::Announced { presence, source: address_of(source), via });
+        self.announcement(at, &said, proven);
     }
 
     /// Only those of its own cluster are a node's business: which one that is it may have learnt just now.
@@ -358,11 +365,12 @@ impl World {
                 {
                     return self.fail("P10", format!("a node announces itself as another: {presence:?}"));
                 }
-                let said = presence.clone();
-                self.step(at, Input::Announced { presence, source: address_of(source), via: Via::Link });
-                return self.announcement(at, &said, true);
+                return self.hear_announcement(at, source, presence, Via::Link);
             }
-            Message::Goodbye => Input::GoodbyeHeard { node: from, instance },
+            Message::Goodbye => {
+                self.ledger.left(at, from, instance);
+                Input::GoodbyeHeard { node: from, instance }
+            }
             message => {
                 self.message_arrives(at, from, instance, &message);
                 Input::Told { from, instance, message: Box::new(message) }

@@ -105,6 +105,10 @@ impl World {
     }
 
     fn version_left(&mut self, at: usize, name: &FileName, dot: Dot, cause: Cause, minted: &[u64]) {
+        if let Some((_, old)) = self.ledger.dots.get(&dot).cloned() {
+            let by: Vec<u64> = minted.iter().copied().filter(|op| *op != old).collect();
+            self.ledger.op_mut(old).replaced_by.extend(by);
+        }
         if self.ledger.killed.contains(&dot) {
             // Somebody removed it before; this one may remove it, too.
             if let Cause::Asked(ask) = cause
@@ -127,11 +131,6 @@ impl World {
         }
         self.ledger.killed.insert(dot);
         self.trace(|| format!("h{at} takes {dot:?} of {name} away"));
-        if let Some((_, old)) = self.ledger.dots.get(&dot).cloned() {
-            let by = minted.iter().copied().filter(|op| *op != old);
-            let by: Vec<u64> = by.collect();
-            self.ledger.op_mut(old).replaced_by.extend(by);
-        }
         if let Cause::Asked(ask) = cause
             && let Some(change) = self.ledger.changes.get_mut(&ask)
         {
@@ -158,7 +157,11 @@ impl World {
                             ops.extend(self.ledger.ops_of_content.get(content).into_iter().flatten());
                             self.maybe_mended(*content);
                         }
-                        Write::Term(_) | Write::Lineage(_) | Write::Draining(_) => {}
+                        Write::Term(_)
+                        | Write::Lineage(_)
+                        | Write::Draining(_)
+                        | Write::Stage { .. }
+                        | Write::Reveal { .. } => {}
                     }
                 }
             }
@@ -382,6 +385,7 @@ impl World {
                 let holders = holders.first().cloned().unwrap_or_default();
                 self.put_answered(at, op, &holders);
             }
+            (Reply::Posted { letters }, _) => self.letters_answered(at, op, letters),
             (Reply::Removed { .. }, _) => {
                 self.mark(Mark::Removed);
                 self.change_answered(at, ask, op, true);
@@ -462,8 +466,7 @@ impl World {
         for (name, dot) in facts {
             // A step may also tell again what an earlier request brought about.
             let tells = |delta: &Delta| {
-                let listed = delta.names.iter().any(|(listed, _)| listed == name);
-                if removal { delta.context.contains(dot) } else { listed }
+                if removal { delta.context.contains(dot) } else { sets(&delta.names, *dot) }
             };
             let told = change.told.iter().filter(|(_, delta)| tells(delta)).map(|(host, _)| *host);
             let everybody: BTreeSet<usize> = told.chain([at]).collect();
@@ -495,4 +498,12 @@ impl World {
             versions.flat_map(|version| version.wanted.later.iter().flat_map(|later| later.iter()));
         settings.any(|(known, _)| *known == dot)
     }
+}
+
+/// Whether a change carries a setting.
+fn sets(names: &[(FileName, Vec<Version>)], dot: Dot) -> bool {
+    let versions = names.iter().flat_map(|(_, versions)| versions);
+    let mut settings =
+        versions.flat_map(|version| version.wanted.later.iter().flat_map(|later| later.iter()));
+    settings.any(|(known, _)| *known == dot)
 }

@@ -97,6 +97,7 @@ impl World {
         }
         self.disks_at_rest()?;
         self.catalogs_equal()?;
+        self.letters_at_rest()?;
         self.copies_right()
     }
 

@@ -147,6 +147,7 @@ impl Lan {
             term: Term::default(),
             lineage: vec![Lineage([1; 16])],
             draining: false,
+            mailbox: thorp::messages::mailbox::Mailbox::default(),
         };
         let engine = Some(Engine::new(self.now, config, restored));
         let usage = Input::Usage {

@@ -28,6 +28,7 @@ impl World {
             Effect::Contact { address } => self.contact(at, address.ip()),
             Effect::SaveCatalog { save, writes } => {
                 self.catalog_written(at, &writes, cause);
+                self.mail_written(&writes);
                 if self.options.canary == Some(Canary::SaysDurableTooEarly) {
                     self.report(at, Input::CatalogSaved { save, durable: true });
                 }
@@ -63,6 +64,11 @@ impl World {
                     self.pause(at, 40_000, 62_000);
                 }
             }
+            Effect::StageLetters { letters } => {
+                let letters = letters.into_iter().map(|(_, letter)| letter).collect();
+                self.submit(at, Change::Stage { letters });
+            }
+            Effect::RevealLetters { ids } => self.submit(at, Change::Reveal { ids }),
             Effect::Note(note) => self.noted(at, &note),
         }
     }
@@ -101,7 +107,7 @@ impl World {
                 self.fail("P12", format!("h{at} takes its own words for another machine's"));
             }
             Note::ClockDiffers => self.fail("P12", format!("h{at} mistrusts a clock that is right")),
-            Note::NodeLost { .. } | Note::Ready { .. } => {}
+            Note::NodeLost { .. } | Note::Ready { .. } | Note::FileStored { .. } => {}
         }
     }
 
@@ -207,6 +213,8 @@ impl World {
             Change::Catalog { save, .. } => self.report(at, Input::CatalogSaved { save, durable: true }),
             Change::Term(term) => self.report(at, Input::TermSaved { term, durable: true }),
             Change::Lineage(_) => {}
+            Change::Stage { .. } => self.report(at, Input::LettersStaged { durable: true }),
+            Change::Reveal { .. } => self.inbox_grows(at),
             Change::Draining(draining) => self.report(at, Input::DrainingSaved { draining, durable: true }),
             Change::Content { content, size, waits } => {
                 self.trace(|| format!("h{at} holds {}", short(&content)));
@@ -233,7 +241,8 @@ impl World {
         match change {
             Change::Catalog { save, .. } => self.report(at, Input::CatalogSaved { save, durable: false }),
             Change::Term(term) => self.report(at, Input::TermSaved { term, durable: false }),
-            Change::Lineage(_) => {}
+            Change::Lineage(_) | Change::Reveal { .. } => {}
+            Change::Stage { .. } => self.report(at, Input::LettersStaged { durable: false }),
             Change::Draining(draining) => self.report(at, Input::DrainingSaved { draining, durable: false }),
             Change::Content { content, waits, .. } => {
                 self.hosts[at].disk.claims.remove(&content);

@@ -524,12 +524,14 @@ impl World {
             term: image.term,
             lineage: image.lineage.clone(),
             draining: image.draining,
+            mailbox: image.mailbox(),
         };
         let (run, local) = (host.run, host.local(self.now));
         host.engine = Some(Engine::new(local, config, restored));
         host.wake_at = u64::MAX;
         self.ledger.started(at, &host.disk.image);
         self.ledger.speaks(instance, host.id);
+        self.inbox_grows(at);
         self.trace(|| format!("h{at} starts, run {run}, instance {instance:?}"));
         let clock = self.wall_clock(at);
         self.step(at, clock);

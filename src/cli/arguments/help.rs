@@ -17,6 +17,7 @@ Examples:
   thorp ls                       what is stored, and where
   thorp get photos/              get it back, on any machine
   thorp status                   which machines there are, and how they are
+  thorp config                   every setting, its value, and what decided it
 
 Sizes: `500M` is 500 x 1000 x 1000 bytes, `500MiB` is 500 x 1024 x 1024; k, M, G, T and P.
 Durations: `500ms`, `30s`, `10m`, `24h`, `7d`.
@@ -56,6 +57,15 @@ Examples:
   thorp demo
   thorp demo holiday.mp4 --nodes 7
   thorp demo --keep                           leave the folder, to look at it";
+pub(super) const CONFIG_EXAMPLES: &str = "\
+What `thorp up` and the other commands would use here, with these options and variables, and what
+decided it: an option, a variable, the config file or the default. Values are shown as config.toml
+has them. The cluster key is never shown: only whether there is one, and where.
+
+Examples:
+  thorp config
+  thorp config --port 9000 --role storage     what these options would change
+  thorp config --json | jq '.[] | select(.source != \"default\")'";
 pub(super) const KEY_EXAMPLES: &str = "\
 Example:
   (umask 077; thorp key new > house.key)      readable by you alone
@@ -146,6 +156,38 @@ Examples:
   thorp restore report.pdf
   thorp restore photos/                       everything that was removed under photos/
   thorp restore report~1f2e3d4c-17.pdf        an earlier version of report.pdf";
+pub(super) const SEND_EXAMPLES: &str = "\
+The message is safe once the command ends: on two machines, where there are two. A machine that is off
+finds it when it is back. It lies in `messages/inbox/` there, and `messages/hooks/TYPE` is run.
+
+Examples:
+  thorp send deploy --payload '{\"version\": 7}' --target attic
+  echo '\"dinner\"' | thorp send note --payload - --wait
+  thorp send report --attach report.pdf --priority high --expires 1h";
+pub(super) const INBOX_EXAMPLES: &str = "\
+Reads the folder `messages/inbox/` of this data folder and needs no node. A message that waits for its
+hook is not removed.
+
+Examples:
+  thorp inbox
+  thorp inbox --follow --ack --json | while read -r message; do ...; done";
+pub(super) const LIST_EXAMPLES: &str = "\
+Examples:
+  thorp list outbox                           what waits to be sent
+  thorp list failed                           what could not be sent, or whose hook failed, and why";
+pub(super) const RETRY_EXAMPLES: &str = "\
+What could not be sent goes back to the outbox and lives as long as if it were new; where the hook
+failed, it is run again.
+
+Examples:
+  thorp retry                                 everything
+  thorp retry 6f9619ff";
+pub(super) const FLUSH_EXAMPLES: &str = "\
+For good. A hook that is still to be run is run all the same.
+
+Examples:
+  thorp flush sent
+  thorp flush failed";
 pub(super) const HASH_EXAMPLES: &str = "\
 The id is the one that `thorp ls -l` shows: equal ids, equal bytes.
 

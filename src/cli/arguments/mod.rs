@@ -4,21 +4,28 @@
 //! no argument, ever: others can read those in the process list.
 
 mod help;
+mod sources;
 
 #[cfg(test)]
 mod tests;
 
 pub use help::{ABOUT, INTRODUCTION};
+pub use sources::{Source, Sources};
 
 use crate::cli::failure::Failure;
+use crate::cli::letters::{PLACES, parse_letter_name, parse_place};
 use crate::cli::names::{NamePattern, parse_folder, parse_name, parse_pattern};
 use crate::cli::units::{parse_duration, parse_size};
 use crate::config::{
-    Given, Http, Peer, ROLES, ScrubEvery, check_replicas, parse_address, parse_http, parse_label,
-    parse_machine, parse_peer, parse_port, parse_role, parse_scrub_every,
+    Given, Http, Lifetime, Peer, ROLES, ScrubEvery, check_hook_tries, check_hooks_at_once, check_replicas,
+    parse_address, parse_hook_timeout, parse_http, parse_label, parse_lifetime, parse_machine, parse_peer,
+    parse_port, parse_role, parse_scrub_every,
 };
-use crate::limits::{DEMO_NODES_MAX, DEMO_NODES_MIN, NAME_BYTES_MAX, REPLICAS_MAX};
-use crate::types::{FileName, Lineage, MachineId, Pin};
+use crate::limits::{
+    DEMO_NODES_MAX, DEMO_NODES_MIN, LETTER_LIVES_MAX, LETTER_TYPE_BYTES_MAX, NAME_BYTES_MAX, REPLICAS_MAX,
+};
+use crate::messages::folders::Place;
+use crate::types::{FileName, LetterType, Lineage, MachineId, Pin, Priority};
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::IpAddr;
@@ -45,6 +52,25 @@ pub struct Arguments {
     /// What to do.
     #[command(subcommand)]
     pub command: Command,
+}
+
+fn parse_letter_type(text: &str) -> Result<LetterType, String> {
+    match LetterType::parse(text) {
+        Some(kind) if kind.is_own() => Err("types that begin with `thorp.` are thorp's own".to_owned()),
+        Some(kind) => Ok(kind),
+        None => Err(format!(
+            "a type has letters, digits, `.`, `_` and `-`, begins with a letter or digit, and has at most \
+             {LETTER_TYPE_BYTES_MAX} bytes"
+        )),
+    }
+}
+
+fn parse_lives(text: &str) -> Result<Duration, String> {
+    match parse_duration(text)? {
+        Duration::ZERO => Err("a message that is of no use at once needs not be sent".to_owned()),
+        lives if lives > LETTER_LIVES_MAX => Err("at most 31d; `thorp put` what is to stay".to_owned()),
+        lives => Ok(lives),
+    }
 }
 
 /// A flag's variable: the usual words for yes and no; nothing is no.
@@ -139,12 +165,30 @@ pub enum Command {
     /// Bring removed and replaced files back
     #[command(after_help = help::RESTORE_EXAMPLES)]
     Restore(RestoreArguments),
+    /// Send a message to other machines
+    #[command(after_help = help::SEND_EXAMPLES)]
+    Send(SendArguments),
+    /// Show the messages that came, and what became of their hooks
+    #[command(after_help = help::INBOX_EXAMPLES)]
+    Inbox(InboxArguments),
+    /// List the messages of one folder, and why they failed
+    #[command(after_help = help::LIST_EXAMPLES)]
+    List(ListArguments),
+    /// Try failed messages again
+    #[command(after_help = help::RETRY_EXAMPLES)]
+    Retry(RetryArguments),
+    /// Remove all messages of one folder
+    #[command(after_help = help::FLUSH_EXAMPLES)]
+    Flush(FlushArguments),
     /// Print the content id of local files, to compare with `ls`
     #[command(after_help = help::HASH_EXAMPLES)]
     Hash(HashArguments),
     /// Show on this machine alone how it works
     #[command(after_help = help::DEMO_EXAMPLES)]
     Demo(DemoArguments),
+    /// Show each setting, its value, and what decided it
+    #[command(after_help = help::CONFIG_EXAMPLES)]
+    Config(ConfigArguments),
     /// Make a cluster key
     #[command(after_help = help::KEY_EXAMPLES, arg_required_else_help = true)]
     Key(KeyArguments),
@@ -159,6 +203,102 @@ pub enum Command {
 /// `thorp up`.
 #[derive(Args, Clone, Debug)]
 pub struct UpArguments {
+    /// Settings of the node.
+    #[command(flatten)]
+    pub node: NodeArguments,
+    /// Start although the catalog is damaged or missing: put it aside, take in the stored contents
+    /// that are whole, and get the rest from the other machines
+    #[arg(long)]
+    pub rebuild: bool,
+}
+
+/// `thorp send`.
+#[derive(Args, Clone, Debug)]
+pub struct SendArguments {
+    /// What kind of message; the hook of that name is run where it arrives
+    #[arg(value_name = "TYPE", value_parser = parse_letter_type)]
+    pub kind: LetterType,
+    /// JSON: itself, `@FILE`, or `-` for standard input [default: {}]
+    #[arg(
+        long,
+        value_name = "JSON|@FILE|-",
+        env = "THORP_PAYLOAD",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
+    pub payload: Option<String>,
+    /// To this machine alone, by its name or id [default: all others]
+    #[arg(long, value_name = "NODE", env = "THORP_TARGET", hide_env_values = true, value_parser = parse_label)]
+    pub target: Option<Box<str>>,
+    /// Of messages that wait together the more urgent ones go first
+    #[arg(long, value_name = "PRIORITY", env = "THORP_PRIORITY", hide_env_values = true, default_value = "normal",
+          value_parser = PossibleValuesParser::new(Priority::ALL.map(Priority::as_str))
+              .map(|word| Priority::parse(&word).unwrap_or_default()))]
+    pub priority: Priority,
+    /// Of no use after this time, at most 31d [default: 7d]
+    #[arg(long, value_name = "DURATION", env = "THORP_EXPIRES", hide_env_values = true,
+          value_parser = parse_lives, allow_hyphen_values = true)]
+    pub expires: Option<Duration>,
+    /// Store this file and name it in the message; may be repeated
+    #[arg(long, value_name = "FILE", env = "THORP_ATTACH", hide_env_values = true, value_delimiter = ',')]
+    pub attach: Vec<PathBuf>,
+    /// Wait until every addressee that is up has it, at most as long as `--timeout`
+    #[arg(long, env = "THORP_WAIT", hide_env_values = true, value_parser = parse_flag)]
+    pub wait: bool,
+    /// Sender's name, where no node runs with this data folder [default: the host name]
+    #[arg(long, value_name = "NAME", env = "THORP_NAME", hide_env_values = true, value_parser = parse_label)]
+    pub name: Option<Box<str>>,
+}
+
+/// `thorp inbox`.
+#[derive(Args, Clone, Debug)]
+pub struct InboxArguments {
+    /// Go on and show each new message as it comes
+    #[arg(long, env = "THORP_FOLLOW", hide_env_values = true, value_parser = parse_flag)]
+    pub follow: bool,
+    /// Remove from the inbox what was shown, once its hook is done
+    #[arg(long, env = "THORP_ACK", hide_env_values = true, value_parser = parse_flag)]
+    pub ack: bool,
+}
+
+/// `thorp list`.
+#[derive(Args, Clone, Debug)]
+pub struct ListArguments {
+    /// Which folder
+    #[arg(value_name = "FOLDER", value_parser = PossibleValuesParser::new(PLACES).map(|place| parse_place(&place)))]
+    pub folder: Place,
+}
+
+/// `thorp retry`.
+#[derive(Args, Clone, Debug)]
+pub struct RetryArguments {
+    /// Ids as `thorp list failed` shows them, or their first characters [default: all that failed]
+    #[arg(value_name = "ID", value_parser = parse_letter_name)]
+    pub ids: Vec<Box<str>>,
+}
+
+/// `thorp flush`.
+#[derive(Args, Clone, Debug)]
+pub struct FlushArguments {
+    /// Which folder
+    #[arg(value_name = "FOLDER", value_parser = PossibleValuesParser::new(PLACES).map(|place| parse_place(&place)))]
+    pub folder: Place,
+}
+
+/// `thorp config`: the options of all settings, to see what they would do.
+#[derive(Args, Clone, Debug)]
+pub struct ConfigArguments {
+    /// Settings of `thorp up`.
+    #[command(flatten)]
+    pub node: NodeArguments,
+    /// Settings of `thorp put`.
+    #[command(flatten)]
+    pub copies: CopiesArguments,
+}
+
+/// Options that are settings of a node, not of commands.
+#[derive(Args, Clone, Debug)]
+pub struct NodeArguments {
     /// What this node does: `auto` stores and leads when it is its turn; `proxy` leads and stores
     /// nothing; `storage` leads only where nobody else can; `client` does neither [default: auto]
     #[arg(long, value_name = "ROLE", env = "THORP_ROLE", hide_env_values = true,
@@ -182,10 +322,6 @@ pub struct UpArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub heal_after: Option<Duration>,
-    /// Start although the catalog is damaged or missing: put it aside, take in the stored contents
-    /// that are whole, and get the rest from the other machines
-    #[arg(long)]
-    pub rebuild: bool,
     /// Hash every copy anew at least this often, trickling, to find what the disk has lost; `off`:
     /// only when `thorp verify` asks [default: 7d]
     #[arg(long, value_name = "DURATION|off", env = "THORP_SCRUB_EVERY", hide_env_values = true,
@@ -195,6 +331,42 @@ pub struct UpArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_KEEP_REMOVED", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub keep_removed: Option<Duration>,
+    /// Keep messages that were sent this long; `off`: until they are removed [default: 24h]
+    #[arg(long, value_name = "DURATION|off", env = "THORP_SENT_TTL", hide_env_values = true,
+          value_parser = lifetime, allow_hyphen_values = true)]
+    pub sent_ttl: Option<Lifetime>,
+    /// The same for messages that came [default: off]
+    #[arg(long, value_name = "DURATION|off", env = "THORP_INBOX_TTL", hide_env_values = true,
+          value_parser = lifetime, allow_hyphen_values = true)]
+    pub inbox_ttl: Option<Lifetime>,
+    /// How long the hook of a message may run [default: 60s]
+    #[arg(long, value_name = "DURATION", env = "THORP_HOOK_TIMEOUT", hide_env_values = true,
+          value_parser = hook_timeout, allow_hyphen_values = true)]
+    pub hook_timeout: Option<Duration>,
+    /// How often a hook is tried before its message goes to `failed` [default: 3]
+    #[arg(long, value_name = "N", env = "THORP_HOOK_TRIES", hide_env_values = true,
+          value_parser = hook_tries, allow_negative_numbers = true)]
+    pub hook_tries: Option<u32>,
+    /// How many hooks run at once [default: 4]
+    #[arg(long, value_name = "N", env = "THORP_HOOKS_AT_ONCE", hide_env_values = true,
+          value_parser = hooks_at_once, allow_negative_numbers = true)]
+    pub hooks_at_once: Option<u32>,
+}
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    parse_lifetime(text, parse_duration)
+}
+
+fn hook_timeout(text: &str) -> Result<Duration, String> {
+    parse_hook_timeout(text, parse_duration)
+}
+
+fn hook_tries(text: &str) -> Result<u32, String> {
+    check_hook_tries(text.parse().unwrap_or(-1))
+}
+
+fn hooks_at_once(text: &str) -> Result<u32, String> {
+    check_hooks_at_once(text.parse().unwrap_or(-1))
 }
 
 fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
@@ -259,13 +431,21 @@ pub struct PutArguments {
     /// Store everything under PREFIX/
     #[arg(long, value_name = "PREFIX", env = "THORP_INTO", hide_env_values = true, value_parser = parse_folder)]
     pub into: Option<FileName>,
+    /// How many copies.
+    #[command(flatten)]
+    pub copies: CopiesArguments,
+    /// Exit with 5 if there are fewer copies than asked for now
+    #[arg(long, env = "THORP_STRICT", hide_env_values = true, value_parser = parse_flag)]
+    pub strict: bool,
+}
+
+/// How many copies to make.
+#[derive(Args, Clone, Copy, Debug)]
+pub struct CopiesArguments {
     /// How many copies, each on another machine [default: 2; what is stored already keeps its number]
     #[arg(short = 'n', long, value_name = "N", env = "THORP_REPLICAS", hide_env_values = true,
           value_parser = parse_replicas_to_put, allow_negative_numbers = true)]
     pub replicas: Option<u8>,
-    /// Exit with 5 if there are fewer copies than asked for now
-    #[arg(long, env = "THORP_STRICT", hide_env_values = true, value_parser = parse_flag)]
-    pub strict: bool,
 }
 
 /// `thorp get`.
@@ -422,18 +602,10 @@ impl Arguments {
             ..Given::default()
         };
         match &self.command {
-            Command::Up(up) => Given {
-                role: up.role,
-                name: up.name.clone(),
-                capacity_bytes: up.capacity,
-                machine: up.machine.clone(),
-                heal_after: up.heal_after,
-                scrub_every: up.scrub_every,
-                keep_removed: up.keep_removed,
-                http: up.http,
-                ..given
-            },
-            Command::Put(put) => Given { replicas: put.replicas, ..given },
+            Command::Up(up) => up.node.add_to(given),
+            Command::Send(send) => Given { name: send.name.clone(), ..given },
+            Command::Put(put) => Given { replicas: put.copies.replicas, ..given },
+            Command::Config(all) => Given { replicas: all.copies.replicas, ..all.node.add_to(given) },
             _ => given,
         }
     }
@@ -449,6 +621,28 @@ impl Arguments {
             Command::Rm(rm) => rm.check(),
             Command::Hash(hash) => standard_input_once(&hash.paths),
             _ => Ok(()),
+        }
+    }
+}
+
+impl NodeArguments {
+    fn add_to(&self, given: Given) -> Given {
+        let up = self.clone();
+        Given {
+            role: up.role,
+            name: up.name,
+            capacity_bytes: up.capacity,
+            machine: up.machine,
+            heal_after: up.heal_after,
+            scrub_every: up.scrub_every,
+            keep_removed: up.keep_removed,
+            sent_ttl: up.sent_ttl,
+            inbox_ttl: up.inbox_ttl,
+            hook_timeout: up.hook_timeout,
+            hook_tries: up.hook_tries,
+            hooks_at_once: up.hooks_at_once,
+            http: up.http,
+            ..given
         }
     }
 }

@@ -4,18 +4,24 @@
 //! prints by the printer alone and never ends the process.
 
 pub mod completions;
+pub mod config;
 pub mod demo;
 pub mod drain;
+pub mod flush;
 pub mod get;
 pub mod hash;
+pub mod inbox;
 pub mod key;
+pub mod list;
 pub mod ls;
 pub mod man;
 pub mod merge;
 pub mod put;
 pub mod replicas;
 pub mod restore;
+pub mod retry;
 pub mod rm;
+pub mod send;
 pub mod status;
 pub mod up;
 pub mod verify;

@@ -34,7 +34,7 @@ pub fn run(context: &Context, arguments: &PutArguments) -> Result<Outcome, Failu
     }
     walk.check_names()?;
     with_session(context, async |mut session| {
-        let kept = match arguments.replicas {
+        let kept = match arguments.copies.replicas {
             Some(_) => BTreeMap::new(),
             None => wanted_now(&mut session, &walk.roots).await?,
         };
@@ -61,6 +61,12 @@ pub fn run(context: &Context, arguments: &PutArguments) -> Result<Outcome, Failu
         let took = Duration::from_millis(clock::now().since(started));
         conclude(context, arguments, report, ended.map_err(failure_of), walk.failed, took)
     })
+}
+
+/// Something on this disk, as it is stored.
+pub(super) fn item(name: FileName, what: PutKind, data: &Metadata) -> PutItem {
+    let mode = u16::try_from(data.mode() & 0o7777).unwrap_or(0o644);
+    PutItem { name, what, mode, modified_ns: modified_ns(data) }
 }
 
 /// How many copies are wanted of what is stored under these names, or below them: a new version keeps
@@ -245,8 +251,7 @@ impl Walk {
     }
 
     fn push(&mut self, name: FileName, what: PutKind, data: &Metadata) {
-        let mode = u16::try_from(data.mode() & 0o7777).unwrap_or(0o644);
-        self.items.push(PutItem { name, what, mode, modified_ns: modified_ns(data) });
+        self.items.push(item(name, what, data));
     }
 
     fn add_folder(&mut self, top: &Path, name: &FileName) -> Result<(), Failure> {

@@ -103,4 +103,9 @@ fn show(printer: &Printer, document: &StatusDocument, status: &ClusterStatus) {
         states.push(printer.paint(style, &format!("{count} {word}")));
     }
     printer.line(format_args!("{} files, {}: {}", files.count, format_bytes(files.bytes), states.join(", ")));
+    match document.messages.waiting {
+        0 => {}
+        1 => printer.line("1 message waits for a machine"),
+        waiting => printer.line(format_args!("{waiting} messages wait for machines")),
+    }
 }

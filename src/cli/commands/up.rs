@@ -7,6 +7,7 @@ use crate::cli::json::ReadyDocument;
 use crate::cli::session::{bind, chain, peers, runtime, secret};
 use crate::cli::units::format_bytes;
 use crate::discovery::socket::interfaces;
+use crate::messages;
 use crate::node::{Node, NodeError, Options};
 use crate::roles::machine::machine_id;
 use crate::store::Store;
@@ -37,6 +38,13 @@ pub fn run(context: &Context, arguments: &UpArguments) -> Result<Outcome, Failur
         heal_after: settings.node.heal_after,
         scrub_every: settings.node.scrub_every.interval(),
         keep_removed: settings.node.keep_removed,
+        messages: messages::Options {
+            sent_ttl: settings.node.sent_ttl.duration(),
+            inbox_ttl: settings.node.inbox_ttl.duration(),
+            hook_timeout: settings.node.hook_timeout,
+            hook_tries: settings.node.hook_tries,
+            hooks_at_once: settings.node.hooks_at_once,
+        },
     };
     if arguments.rebuild {
         rebuild(context, &options.data_dir)?;

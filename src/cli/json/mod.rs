@@ -3,6 +3,14 @@
 //! Keys and their order are promises: scripts read them. What is not known, or makes no sense (the
 //! content of a folder), is `null` and never left out. Times are RFC 3339 in UTC.
 
+mod settings;
+
+pub use settings::{Origin, SettingRow, setting_value};
+
+mod letters;
+
+pub use letters::{FlushDocument, HookPart, LetterRow, RetriedRow, RetryDocument};
+
 use crate::cli::units::format_rfc3339_seconds;
 use crate::types::{DiskState, NodeId, NodeRoute};
 use crate::wire::message::{
@@ -29,6 +37,28 @@ pub struct ErrorBody<'text> {
     pub hint: Option<&'text str>,
 }
 
+/// `thorp send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SendDocument {
+    /// The message's id.
+    pub id: String,
+    /// Who gets it.
+    pub addressees: Vec<SendAddressee>,
+}
+
+/// One who gets a message, in `send`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SendAddressee {
+    /// Its id.
+    pub node: String,
+    /// Its name.
+    pub name: String,
+    /// Whether it is up.
+    pub up: bool,
+    /// Whether the message is in its inbox.
+    pub delivered: bool,
+}
+
 /// `thorp status`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct StatusDocument {
@@ -38,6 +68,8 @@ pub struct StatusDocument {
     pub nodes: Vec<NodePart>,
     /// The files, counted.
     pub files: FilesPart,
+    /// The messages, counted.
+    pub messages: MessagesPart,
 }
 
 /// The cluster, in `status`.
@@ -84,6 +116,13 @@ pub struct NodePart {
     pub version: String,
 }
 
+/// The messages, in `status`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct MessagesPart {
+    /// That wait for a machine.
+    pub waiting: u64,
+}
+
 /// The files, in `status`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct FilesPart {
@@ -116,6 +155,7 @@ impl StatusDocument {
             },
             nodes: status.nodes.iter().map(|node| NodePart::new(node, status.term.proxy)).collect(),
             files: FilesPart { count: status.files, bytes: status.bytes, ok, healing, degraded, lost },
+            messages: MessagesPart { waiting: status.letters },
         }
     }
 }

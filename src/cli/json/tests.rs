@@ -62,7 +62,7 @@ fn status_has_the_promised_keys() {
         r#""proxy":"01010101010101010101010101010101"},"nodes":[{"id":"01010101010101010101010101010101","#,
         r#""name":"attic","machine":"box","addr":"10.0.0.7:7667","roles":["proxy","storage"],"state":"up","disk":"full","#,
         r#""capacity_bytes":30,"used_bytes":10,"free_bytes":20,"contents":4,"version":"0.1.0"}],"#,
-        r#""files":{"count":10,"bytes":99,"ok":4,"healing":3,"degraded":2,"lost":1}}"#,
+        r#""files":{"count":10,"bytes":99,"ok":4,"healing":3,"degraded":2,"lost":1},"messages":{"waiting":3}}"#,
     );
     let document = StatusDocument::new("house", true, &status);
     assert_eq!(serde_json::to_string(&document).expect("encoded"), expected);

@@ -133,7 +133,9 @@ impl Engine {
         let (mut places, mut told, mut merged) = (Vec::new(), Vec::new(), Merged::default());
         for new in letters {
             let id = new.id;
-            let known = self.posting.mailbox.place(id);
+            // One that waits for another that was lost with its run gets a second place.
+            let mailbox = &self.posting.mailbox;
+            let known = mailbox.place(id).filter(|place| mailbox.is_whole(*place));
             let place = match known {
                 Some(place) => place,
                 None => match self.take(sender, &source, new) {

@@ -433,3 +433,23 @@ fn commands_share_the_streams_of_the_node_that_takes_their_letters() {
     let streams = cluster.hosts[1].disk.mail.keys().filter(|key| matches!(key, MailKey::Stream(_))).count();
     assert_eq!(streams, 1);
 }
+
+/// The first of two letters was lost on its way, and the node that numbered them died: the second, given
+/// to another node again, was taken for safe, and waited for the first for ever.
+#[test]
+fn a_letter_that_waits_for_a_lost_one_is_sent_anew() {
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(3_000);
+    cluster.lose_letters_to = Some(1);
+    cluster.post(0, vec![letter(1, None)], 0);
+    cluster.run(40);
+    cluster.lose_letters_to = None;
+    cluster.post(0, vec![letter(2, Some("h1"))], 0);
+    cluster.run(20);
+    cluster.kill(0);
+    cluster.run(6_000);
+    assert_eq!(cluster.inbox(1), Vec::<u8>::new());
+    cluster.post(1, vec![letter(2, Some("h1"))], 0);
+    cluster.run(1_000);
+    assert_eq!(cluster.inbox(1), vec![2]);
+}

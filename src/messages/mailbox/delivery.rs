@@ -1,6 +1,6 @@
 //! What of a mailbox is to be delivered to whom, and what was.
 
-use super::{AFTERWARDS_MS, Mailbox, Merged, Stream};
+use super::{AFTERWARDS_MS, Mailbox, Merged};
 use crate::limits::LETTERS_SEEN_MAX;
 use crate::types::{Letter, LetterId, LetterPlace, NodeId, StreamId};
 use crate::wire::mail::{MailKey, MailRow, MailWrite, StreamState};
@@ -8,17 +8,6 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 impl Mailbox {
-    /// How many letters wait for `node`.
-    #[must_use]
-    pub fn waiting_for(&self, node: NodeId) -> usize {
-        let waits = |stream: &Stream| {
-            let after = stream.cursors.get(&node).copied().unwrap_or(0);
-            let later = stream.letters.range((Bound::Excluded(after), Bound::Unbounded));
-            later.filter(|(_, letter)| letter.addressees.binary_search(&node).is_ok()).count()
-        };
-        self.streams.values().map(waits).sum()
-    }
-
     /// Whether a letter that is held between two numbers is meant for `node`.
     #[must_use]
     pub fn is_meant(&self, node: NodeId, stream: StreamId, after: u64, upto: u64) -> bool {

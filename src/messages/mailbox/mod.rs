@@ -196,6 +196,11 @@ impl Mailbox {
         self.places.is_empty()
     }
 
+    /// All letters that are held.
+    pub fn letters(&self) -> impl Iterator<Item = &Arc<Letter>> {
+        self.streams.values().flat_map(|stream| stream.letters.values())
+    }
+
     /// Whether a letter at this place is held or done with.
     #[must_use]
     pub fn knows(&self, place: LetterPlace) -> bool {

@@ -2,6 +2,8 @@
 
 #![allow(clippy::expect_used, reason = "a test that cannot go on fails")]
 
+mod messages;
+
 use assert_cmd::Command;
 use std::io::Read;
 use std::path::Path;
@@ -305,4 +307,210 @@ fn a_wrong_log_filter_is_wrong_usage() {
     assert!(ended.errors.contains("THORP_LOG"), "{}", ended.errors);
     let ended = run(thorp(home.path()).env("THORP_LOG", "debug").args(["key", "new"]));
     assert_eq!(ended.code, 0);
+}
+
+/// A config file with every setting, in the words in which `thorp config` shows them.
+const EVERY_SETTING: &str = r#"
+    data_dir = "/srv/thorp"
+    cluster = "house"
+    key_file = "/keys/house.key"
+    bind = "127.0.0.1"
+    port = 9000
+    peer = ["nas.local", "10.0.0.7:7000"]
+    timeout = "3s"
+    replicas = 4
+    role = "storage"
+    name = "attic"
+    capacity = "500G"
+    machine = "box-1"
+    heal_after = "90s"
+    scrub_every = "3d"
+    keep_removed = "36h"
+    sent_ttl = "2d"
+    inbox_ttl = "30d"
+    hook_timeout = "5m"
+    hook_tries = 2
+    hooks_at_once = 8
+    http = "off"
+"#;
+
+/// The settings of [`EVERY_SETTING`], with their values as a script has them and as one types them.
+fn every_setting() -> Vec<(String, serde_json::Value, Vec<String>)> {
+    let file: toml::Table = toml::from_str(EVERY_SETTING).expect("TOML");
+    let typed = |value: &toml::Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let setting = |(key, value): (String, toml::Value)| {
+        let words =
+            value.as_array().map_or_else(|| vec![typed(&value)], |list| list.iter().map(typed).collect());
+        (key, serde_json::to_value(value).expect("JSON"), words)
+    };
+    file.into_iter().map(setting).collect()
+}
+
+/// The row of one setting in `thorp config --json`.
+fn setting(command: &mut Command, key: &str) -> serde_json::Value {
+    let ended = run(command.arg("--json"));
+    assert_eq!((ended.code, ended.errors.contains("error")), (0, false), "{}", ended.errors);
+    let rows = document(&ended);
+    let mut rows = rows.as_array().expect("a list").iter().filter(|row| row["key"] == key);
+    let row = rows.next().expect(key).clone();
+    assert_eq!(rows.next(), None);
+    row
+}
+
+fn row(
+    key: &str,
+    value: impl Into<serde_json::Value>,
+    source: &str,
+    from: Option<&str>,
+) -> serde_json::Value {
+    serde_json::json!({ "key": key, "value": value.into(), "source": source, "from": from })
+}
+
+#[test]
+fn config_shows_every_setting_from_the_file_a_variable_or_an_option() {
+    let home = home();
+    let path = home.path().join("house.toml");
+    std::fs::write(&path, EVERY_SETTING).expect("written");
+    let path = path.to_str().expect("text");
+    let rows = document(&run(thorp(home.path()).args(["config", "--json", "--config", path])));
+    let rows = rows.as_array().expect("a list");
+    assert_eq!(rows[0], row("config", path, "option", Some("--config")));
+    assert_eq!(rows[1], row("key", "set", "file", Some("/keys/house.key")));
+    let settings = every_setting();
+    assert_eq!(rows.len(), settings.len() + 2, "a new setting needs its line in `EVERY_SETTING`: {rows:?}");
+    for (key, value, words) in &settings {
+        assert!(rows.contains(&row(key, value.clone(), "file", Some(path))), "{key}: {rows:?}");
+        let option = format!("--{}", key.replace('_', "-"));
+        let variable = format!("THORP_{}", key.to_uppercase());
+        let from_variable = setting(thorp(home.path()).env(&variable, words.join(",")).arg("config"), key);
+        assert_eq!(from_variable, row(key, value.clone(), "environment", Some(&variable)));
+        let options = words.iter().flat_map(|word| [&option, word]);
+        let from_option = setting(thorp(home.path()).arg("config").args(options), key);
+        assert_eq!(from_option, row(key, value.clone(), "option", Some(&option)));
+    }
+}
+
+#[test]
+fn config_says_that_options_go_before_variables_the_file_and_defaults() {
+    let home = home();
+    let path = home.path().join(".config/thorp/config.toml");
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    let thorp = || {
+        let mut command = thorp(home.path());
+        command.env("XDG_CONFIG_HOME", home.path().join(".config"));
+        command
+    };
+    let file = Some(path.to_str().expect("text"));
+    assert_eq!(setting(thorp().arg("config"), "port"), row("port", 7667, "default", None));
+    assert_eq!(setting(thorp().arg("config"), "heal_after"), row("heal_after", "60s", "default", None));
+    assert_eq!(setting(thorp().arg("config"), "capacity"), row("capacity", (), "default", None));
+    assert_eq!(setting(thorp().arg("config"), "config"), row("config", (), "default", None));
+
+    std::fs::write(&path, "port = 9001\nheal_after = \"2m\"").expect("written");
+    let config = || {
+        let mut command = thorp();
+        command.arg("config");
+        command
+    };
+    assert_eq!(setting(&mut config(), "config"), row("config", file, "default", None));
+    assert_eq!(setting(&mut config(), "port"), row("port", 9001, "file", file));
+    assert_eq!(setting(&mut config(), "heal_after"), row("heal_after", "2m", "file", file));
+    let with_variables = || {
+        let mut command = thorp();
+        command.env("THORP_PORT", "9002").env("THORP_HEAL_AFTER", "3m");
+        command
+    };
+    let port = row("port", 9002, "environment", Some("THORP_PORT"));
+    assert_eq!(setting(with_variables().arg("config"), "port"), port);
+    let heal_after = row("heal_after", "3m", "environment", Some("THORP_HEAL_AFTER"));
+    assert_eq!(setting(with_variables().arg("config"), "heal_after"), heal_after);
+    for typed in [["--port", "9003", "config"], ["config", "--port", "9003"]] {
+        let port = row("port", 9003, "option", Some("--port"));
+        assert_eq!(setting(with_variables().args(typed), "port"), port);
+    }
+    let heal_after = row("heal_after", "4m", "option", Some("--heal-after"));
+    assert_eq!(setting(with_variables().args(["config", "--heal-after", "4m"]), "heal_after"), heal_after);
+    // A variable that is set to nothing is as good as none.
+    assert_eq!(setting(config().env("THORP_PORT", ""), "port"), row("port", 9001, "file", file));
+    let heal_after = row("heal_after", "2m", "file", file);
+    assert_eq!(setting(config().env("THORP_HEAL_AFTER", ""), "heal_after"), heal_after);
+}
+
+#[test]
+fn config_says_where_the_key_is_and_never_what() {
+    let home = home();
+    let path = home.path().join("house.toml");
+    std::fs::write(&path, "key_file = \"house.key\"").expect("written");
+    let (path, beside) = (path.to_str().expect("text"), home.path().join("house.key"));
+    std::fs::write(&beside, "staple battery").expect("written");
+    let beside = beside.to_str();
+    let config = |typed: &[&str], variables: &[(&str, &str)]| {
+        let mut command = thorp(home.path());
+        command.arg("config").args(typed).envs(variables.iter().copied());
+        command
+    };
+    let with_file = ["--config", path];
+    assert_eq!(setting(&mut config(&[], &[]), "key"), row("key", (), "default", None));
+    assert_eq!(setting(&mut config(&with_file, &[]), "key"), row("key", "set", "file", beside));
+    assert_eq!(
+        setting(&mut config(&with_file, &[]), "key_file"),
+        row("key_file", beside, "file", Some(path))
+    );
+    // The key itself goes before the file's `key_file`.
+    let secret = ("THORP_KEY", "correct horse");
+    for key in ["key", "key_file"] {
+        let value = (key == "key").then_some("set");
+        let expected = row(key, value, "environment", Some("THORP_KEY"));
+        assert_eq!(setting(&mut config(&with_file, &[secret]), key), expected);
+    }
+    let variable = [("THORP_KEY_FILE", "b.key")];
+    assert_eq!(
+        setting(&mut config(&with_file, &variable), "key"),
+        row("key", "set", "environment", Some("b.key"))
+    );
+    let option = ["--config", path, "--key-file", "c.key"];
+    assert_eq!(setting(&mut config(&option, &variable), "key"), row("key", "set", "option", Some("c.key")));
+    for typed in [&with_file[..], &["--config", path, "--json"], &["-vvv"]] {
+        for variables in [&[][..], &[secret]] {
+            let ended = run(&mut config(typed, variables));
+            assert_eq!(ended.code, 0, "{}", ended.errors);
+            for shown in [&ended.output, &ended.errors] {
+                assert!(!shown.contains("horse") && !shown.contains("battery"), "{shown}");
+            }
+        }
+    }
+    let ended = run(&mut config(&["--key-file", "c.key"], &[secret]));
+    assert_eq!((ended.code, &*ended.output), (2, ""), "two keys");
+}
+
+#[test]
+fn config_is_a_table_for_people_and_refuses_what_is_wrong() {
+    let home = home();
+    let path = home.path().join("some.toml");
+    std::fs::write(&path, "peer = ['nas', '10.0.0.7:7000']\ntimeout = '0.5s'").expect("written");
+    let mut command = thorp(home.path());
+    let ended = run(command.env("THORP_CAPACITY", "2048MiB").args(["config", "--config", "some.toml"]));
+    assert_eq!((ended.code, &*ended.errors), (0, ""));
+    let rows: Vec<Vec<&str>> = ended.output.lines().map(|line| line.split_whitespace().collect()).collect();
+    for expected in [
+        &["setting", "value", "source"][..],
+        &["config", "some.toml", "option", "--config"],
+        &["key", "-", "default"],
+        &["peer", "nas,10.0.0.7:7000", "file", "some.toml"],
+        &["timeout", "500ms", "file", "some.toml"],
+        &["capacity", "2GiB", "environment", "THORP_CAPACITY"],
+        &["replicas", "2", "default"],
+        &["scrub_every", "7d", "default"],
+    ] {
+        assert!(rows.iter().any(|row| row == expected), "{expected:?}: {}", ended.output);
+    }
+    for text in ["prot = 1", "heal_after = \"soon\""] {
+        std::fs::write(&path, text).expect("written");
+        let ended = run(thorp(home.path()).args(["config", "--config", "some.toml"]));
+        assert_eq!((ended.code, &*ended.output), (2, ""), "{text}");
+        assert!(ended.errors.contains("some.toml") && ended.errors.contains("hint: "), "{}", ended.errors);
+    }
+    // What it takes, `thorp up` takes as well, and the other way round.
+    let ended = run(thorp(home.path()).env("THORP_ROLE", "king").arg("config"));
+    assert_eq!((ended.code, &*ended.output), (2, ""), "{}", ended.errors);
 }
