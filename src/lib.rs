@@ -14,6 +14,7 @@
 //! | [`discovery`] | who is here: membership (pure), broadcast (shell) | |
 //! | [`roles`] | who leads: election (pure); what a disk can take (shell) | |
 //! | [`replication`] | the catalog, where copies go, what to mend | pure |
+//! | [`messages`] | letters: the mailbox (pure), folders and hooks (shell) | |
 //! | [`engine`] | composes the pure parts: one input in, effects out | pure |
 //! | [`identity`] | keys, certificates, TLS, the seal of beacons | shell |
 //! | [`store`] | contents and catalog on disk | shell |

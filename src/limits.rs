@@ -369,8 +369,14 @@ pub const LETTER_LIVES_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
 pub const LETTERS_AT_ONCE_MAX: usize = 64;
 /// Streams of letters that are remembered: three priorities of each run in a month of restarts.
 pub const STREAMS_MAX: usize = 4_096;
-/// Machines that get letters although nobody hears them now: those of a large LAN, several times over.
-pub const ROSTER_MAX: usize = 256;
+/// Machines that get letters, whether they are heard now or not: a letter to all of a cluster must have room for all.
+pub const ROSTER_MAX: usize = NODES_MAX;
+/// Letters that are remembered as delivered here, so that one that was posted twice is delivered once.
+pub const LETTERS_SEEN_MAX: usize = 100_000;
+/// Spans in what is done with of one stream: each letter that waits can part two.
+pub const STREAM_SPANS_MAX: usize = LETTERS_MAX + 4_000;
+/// The same of all streams: twice what letters and streams can bring about.
+pub const SPANS_MAX: usize = 2 * (LETTERS_MAX + STREAMS_MAX);
 
 // ---- folders of letters and hooks ----
 
@@ -448,6 +454,7 @@ const _: () = assert!(INCOMING_PAGES_IN_MEMORY * MANIFEST_PAGE_CHUNKS >= INLINE_
 const _: () = assert!(INCOMING_CHUNKS_MAX >= 4 * OFFER_WINDOW_CHUNKS);
 const _: () = assert!(HELLO_BYTES_MAX < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(FETCH_WHOLE_BYTES <= FRAME_PAYLOAD_BYTES_MAX as u64);
+const _: () = assert!((STREAM_SPANS_MAX + LETTERS_MAX) * 18 + ROSTER_MAX * 112 < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(STREAM_AHEAD_BYTES >= 2 * CHUNK_BYTES_MAX as u64);
 const _: () = assert!(FETCH_WINDOW_BYTES >= CHUNK_BYTES_MAX as u64);
 const _: () = assert!(

@@ -23,6 +23,8 @@ mod examples;
 mod generators;
 #[path = "protocol/hostile.rs"]
 mod hostile;
+#[path = "protocol/letters.rs"]
+mod letters;
 #[path = "protocol/properties.rs"]
 mod properties;
 #[path = "protocol/samples.rs"]

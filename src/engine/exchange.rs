@@ -53,6 +53,8 @@ pub(super) enum AfterSave {
     Posted { post: u64 },
     /// It is durable that these letters were delivered here.
     Delivered { ids: Vec<LetterId>, cursors: Vec<(StreamId, u64)> },
+    /// Tell what is known of letters: none of it before it is durable.
+    TellMailbox { to: NodeId, pages: Vec<Message> },
     /// Promise to keep a copy that was found good.
     Keep { asker: NodeId, content: ContentId, nonce: u64 },
 }
@@ -245,6 +247,7 @@ impl Engine {
             AfterSave::TellLetters { to, ack } => self.send(to, Message::LettersStored { ack }),
             AfterSave::Posted { post } => self.posted_here(post),
             AfterSave::Delivered { ids, cursors } => self.letters_delivered(ids, &cursors),
+            AfterSave::TellMailbox { to, pages } => pages.into_iter().for_each(|page| self.send(to, page)),
             AfterSave::Keep { asker, content, nonce } => self.promise(asker, content, nonce),
         }
     }

@@ -17,7 +17,7 @@ use super::health::Health;
 use super::reserve::Reserve;
 use crate::limits::{COMMIT_BYTES_TARGET, DATABASE_QUEUE_MAX, ROOM_LOOK_INTERVAL, SAVES_WAITING_MAX};
 use crate::types::{Dot, FileName, InstanceId, Version};
-use crate::wire::mail::{MailKey, MailWrite};
+use crate::wire::mail::{MailKey, MailRow, MailWrite};
 use crate::wire::record::CatalogWrite;
 use std::collections::{BTreeMap, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -324,7 +324,7 @@ impl Work {
 /// Roughly how many bytes a change writes.
 fn size_of_change(change: &Change) -> usize {
     match change {
-        Change::Catalog(writes) => writes.len() * 256,
+        Change::Catalog(writes) => writes.iter().map(size_of_write).sum(),
         Change::Content(new) => {
             new.inline.as_ref().map_or(0, Vec::len) + new.record.chunks as usize * 128 + 256
         }
@@ -334,5 +334,15 @@ fn size_of_change(change: &Change) -> usize {
         Change::Term(_) | Change::Remove(_) | Change::Aside(..) | Change::Readopt(..) | Change::Stopped => {
             256
         }
+    }
+}
+
+fn size_of_write(write: &CatalogWrite) -> usize {
+    match write {
+        CatalogWrite::Mail(MailWrite::Put(row)) => match row.as_ref() {
+            MailRow::Letter { letter, .. } => letter.payload.len() + 512,
+            _ => 256,
+        },
+        _ => 256,
     }
 }

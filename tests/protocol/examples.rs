@@ -1,6 +1,7 @@
 //! The document's examples: what the code writes, and what it reads.
 
 use crate::document::{Document, Part};
+use crate::letters;
 use crate::samples::{self, Sample};
 use crate::vectors;
 use std::collections::BTreeMap;
@@ -162,6 +163,10 @@ pub fn all() -> Vec<Example> {
     all.push(Example::record("record-name", Sample { value: versions, parts }));
     all.push(Example::record("record-content", samples::content_record_sample()));
     all.push(Example::record("record-content-single", samples::content_record_single_sample()));
+    all.push(Example::of("letter", letters::letter()));
+    all.extend(variants("mail-key", letters::keys()));
+    let rows = ["letter", "stream", "seen", "roster"].into_iter().zip(letters::rows());
+    all.extend(rows.map(|(name, row)| Example::record(&format!("record-mail-{name}"), row)));
     all.push(Example::record("record-term", samples::term_sample()));
     all.extend(vectors::all().into_iter().map(Example::computed));
     all

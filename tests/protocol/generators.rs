@@ -1,5 +1,6 @@
 //! Any value of anything that has bytes.
 
+use crate::letters;
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -19,7 +20,7 @@ use thorp::wire::record::ContentRecord;
 use thorp::wire::transfer::{ContentEnd, CopyState, FetchPart, TransferFrame};
 
 /// Numbers near the borders of the varint's lengths are as likely as all others.
-fn number() -> impl Strategy<Value = u64> {
+pub fn number() -> impl Strategy<Value = u64> {
     prop_oneof![
         0..300_u64,
         65_000..66_000_u64,
@@ -33,7 +34,7 @@ fn small() -> impl Strategy<Value = u32> {
     prop_oneof![0..300_u32, u32::MAX - 5..=u32::MAX, any::<u32>()]
 }
 
-fn node() -> impl Strategy<Value = NodeId> {
+pub fn node() -> impl Strategy<Value = NodeId> {
     any::<[u8; 16]>().prop_map(NodeId)
 }
 
@@ -53,7 +54,7 @@ fn disk() -> impl Strategy<Value = DiskId> {
     any::<[u8; 16]>().prop_map(DiskId)
 }
 
-fn instance() -> impl Strategy<Value = InstanceId> {
+pub fn instance() -> impl Strategy<Value = InstanceId> {
     number().prop_map(InstanceId)
 }
 
@@ -69,7 +70,7 @@ fn dot() -> impl Strategy<Value = Dot> {
     (number(), instance()).prop_map(|(counter, instance)| Dot { counter, instance })
 }
 
-fn name() -> impl Strategy<Value = FileName> {
+pub fn name() -> impl Strategy<Value = FileName> {
     "[a-zé🦀~-]{1,20}(/[a-z ]{1,8}){0,3}".prop_map(|text| FileName::parse(&text).expect("a valid name"))
 }
 
@@ -81,11 +82,11 @@ fn machine() -> impl Strategy<Value = MachineId> {
     "[a-z0-9ü-]{1,20}".prop_map(|text| MachineId::parse(&text).expect("a valid label"))
 }
 
-fn label() -> impl Strategy<Value = Box<str>> {
+pub fn label() -> impl Strategy<Value = Box<str>> {
     "[a-zA-Z0-9 .é]{1,20}".prop_map(Into::into)
 }
 
-fn text() -> impl Strategy<Value = Box<str>> {
+pub fn text() -> impl Strategy<Value = Box<str>> {
     any::<String>().prop_map(Into::into)
 }
 
@@ -273,6 +274,7 @@ pub fn message() -> impl Strategy<Value = Message> {
         }),
         (content(), number()).prop_map(|(content, nonce)| Message::KeepRelease { content, nonce }),
         (term(), any::<bool>()).prop_map(|(term, draining)| Message::Drain { term, draining }),
+        letters::any_message(),
     ]
 }
 
@@ -321,6 +323,7 @@ pub fn request() -> impl Strategy<Value = Request> {
         (text(), any::<bool>()).prop_map(|(node, undo)| Request::Drain { node, undo }),
         any::<[u8; 16]>().prop_map(|lineage| Request::Merge { lineage: Lineage(lineage) }),
         name().prop_map(|name| Request::Why { name }),
+        letters::any_post(),
     ]
 }
 
@@ -426,9 +429,9 @@ fn status() -> impl Strategy<Value = ClusterStatus> {
         route,
         state,
     });
-    let numbers = (number(), number(), [number(), number(), number(), number()]);
+    let numbers = (number(), number(), [number(), number(), number(), number()], number());
     (any::<[u8; 16]>(), term(), any::<bool>(), vec(node_status, 0..3), lineage(), numbers).prop_map(
-        |(lowest, term, ready, nodes, others, (files, bytes, states))| ClusterStatus {
+        |(lowest, term, ready, nodes, others, (files, bytes, states, letters))| ClusterStatus {
             lineage: Lineage(lowest),
             term,
             ready,
@@ -437,6 +440,7 @@ fn status() -> impl Strategy<Value = ClusterStatus> {
             files,
             bytes,
             states,
+            letters,
         },
     )
 }
@@ -468,6 +472,7 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         ),
         lineage().prop_map(|lineages| Reply::Merging { lineages }),
         explanation().prop_map(|explanation| Reply::Why(Box::new(explanation))),
+        letters::any_posted(),
     ]
 }
 

@@ -79,7 +79,7 @@ fn bombs() -> Vec<(&'static str, Reads, Vec<u8>)> {
     let lengths = [encode(&(1_u64 << 60)), encode(&(1_u64 << 32)), encode(&u64::MAX), frame.clone()];
     let mut bombs: Vec<(&'static str, Reads, Vec<u8>)> = Vec::new();
     for length in &lengths {
-        bombs.extend::<[(_, Reads, _); 21]>([
+        bombs.extend::<[(_, Reads, _); 30]>([
             ("hello: a label", reads::<Hello>, of(&[&[1], &A.0, &[1], length])),
             ("hello: lineage", reads::<Hello>, of(&[&[1], &A.0, &[1, 1, b'm', 0], length])),
             ("gossip: routes", reads::<Message>, of(&[&[2], length])),
@@ -103,6 +103,19 @@ fn bombs() -> Vec<(&'static str, Reads, Vec<u8>)> {
             ("offer: chunks", reads::<TransferFrame>, of(&[&[2, 0, 0], length])),
             ("need: flags", reads::<TransferFrame>, of(&[&[3, 0, 0], length])),
             ("failed: text", reads::<TransferFrame>, of(&[&[7, 0], length])),
+            ("letters", reads::<Message>, of(&[&[18], length])),
+            ("letters: a type", reads::<Message>, of(&[&[18, 1], &A.0, &[1, 1, 1], &[7; 16], length])),
+            ("letters: spans", reads::<Message>, of(&[&[22, 0, 1], &A.0, &[1, 1, 1], length])),
+            ("letters: cursors", reads::<Message>, of(&[&[22, 0, 1], &A.0, &[1, 1, 1, 0], length])),
+            ("letters: held", reads::<Message>, of(&[&[22, 0, 1], &A.0, &[1, 1, 1, 0, 0], length])),
+            ("letters: machines", reads::<Message>, of(&[&[22, 0, 0, 1], length])),
+            ("cursors", reads::<Message>, of(&[&[20], length])),
+            ("post: letters", reads::<Request>, of(&[&[11], &A.0, &[1, b'a'], length])),
+            (
+                "post: a payload",
+                reads::<Request>,
+                of(&[&[11], &A.0, &[1, b'a', 1], &[7; 16], &[1, b'n', 0, 1, 5], length]),
+            ),
             ("record: versions", reads::<Vec<Version>>, length.clone()),
             ("twelve bytes", reads::<Vec<u8>>, of(&[length, &[0; 3]])),
         ]);
@@ -214,7 +227,7 @@ fn unknown_tags_are_refused() {
     let tail = [0; 200];
     let frame = |tag: u8| [&[tag], tail.as_slice()].concat();
     // 251 to 253 start a longer number.
-    for tag in (18..=250_u8).chain([254, 255]) {
+    for tag in (23..=250_u8).chain([254, 255]) {
         refused("a message", decode::<Message>(&frame(tag)).err());
         refused("a request", decode::<Request>(&frame(tag)).err());
         refused("a reply", decode::<Reply>(&frame(tag)).err());

@@ -7,6 +7,7 @@ use thorp::limits::DATAGRAM_BYTES_MAX;
 use thorp::types::Version;
 use thorp::wire::datagram::{Datagram, Tags, encode_datagram, open_datagram};
 use thorp::wire::frame::{FRAME_PREFIX_BYTES, FramePrefix};
+use thorp::wire::mail::{MailKey, MailRow};
 use thorp::wire::message::{Hello, Message, Reply, Request, check_presence};
 use thorp::wire::record::{ContentRecord, decode_record, encode_record};
 use thorp::wire::transfer::TransferFrame;
@@ -46,6 +47,8 @@ fn everything_survives(bytes: &[u8]) -> Result<(), TestCaseError> {
     survives::<TransferFrame>(bytes)?;
     survives::<Vec<Version>>(bytes)?;
     survives::<ContentRecord>(bytes)?;
+    survives::<MailRow>(bytes)?;
+    survives::<MailKey>(bytes)?;
     let _ = decode_record::<Vec<Version>>(bytes);
     let _ = decode_record::<ContentRecord>(bytes);
     if let Ok(sealed) = open_datagram(bytes) {

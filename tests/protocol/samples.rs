@@ -1,6 +1,7 @@
 //! One value of everything that has bytes, with its fields in the order in which they are written.
 
 use crate::document::Part;
+use crate::letters;
 use thorp::types::{
     Body, ChunkHash, ChunkRef, ContentId, DiskId, DiskState, Dot, FileName, InstanceId, Lineage, MachineId,
     NodeId, NodeRoute, Pin, Presence, Term, Version, Wanted,
@@ -23,7 +24,7 @@ pub struct Sample<T> {
 
 impl<T: Encode> Sample<T> {
     /// `fields` are the bytes of the fields; what comes before them is the tag of the variant.
-    fn new(variant: &str, value: T, fields: Vec<Part>) -> Sample<T> {
+    pub fn new(variant: &str, value: T, fields: Vec<Part>) -> Sample<T> {
         let whole = encode(&value);
         let written: Vec<u8> = fields.iter().flat_map(|(_, bytes)| bytes.clone()).collect();
         let tag = whole.strip_suffix(written.as_slice());
@@ -48,8 +49,10 @@ macro_rules! sample {
     }};
 }
 
+pub(crate) use sample;
+
 /// A variant around one value that has parts of its own.
-fn around<T, U: Encode>(variant: &str, inner: Sample<T>, wrap: impl Fn(T) -> U) -> Sample<U> {
+pub fn around<T, U: Encode>(variant: &str, inner: Sample<T>, wrap: impl Fn(T) -> U) -> Sample<U> {
     Sample::new(variant, wrap(inner.value), inner.parts)
 }
 
@@ -232,6 +235,7 @@ pub fn status_sample() -> Sample<ClusterStatus> {
         files: 5,
         bytes: 1_234_567,
         states: [4, 1, 0, 0],
+        letters: 2_u64,
     })
 }
 
@@ -302,6 +306,9 @@ pub fn messages() -> Vec<Sample<Message>> {
         sample!(Message::KeepRelease { content: X, nonce: 0x0102_0304_0506_0708 }),
         sample!(Message::Drain { term: TERM, draining: true }),
     ]
+    .into_iter()
+    .chain(letters::messages())
+    .collect()
 }
 
 pub fn requests() -> Vec<Sample<Request>> {
@@ -323,6 +330,7 @@ pub fn requests() -> Vec<Sample<Request>> {
         sample!(Request::Drain { node: Box::<str>::from("attic"), undo: false }),
         sample!(Request::Merge { lineage: CLUSTER }),
         sample!(Request::Why { name: photo() }),
+        letters::post(),
     ]
 }
 
@@ -345,6 +353,7 @@ pub fn replies() -> Vec<Sample<Reply>> {
         around("Drain", drain_sample(), Reply::Drain),
         sample!(Reply::Merging { lineages: vec![CLUSTER] }),
         around("Why", explanation_sample(), |explanation| Reply::Why(Box::new(explanation))),
+        letters::posted(),
     ]
 }
 

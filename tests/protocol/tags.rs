@@ -5,11 +5,13 @@
 
 use crate::document::Document;
 use crate::examples::{self, kebab};
+use crate::letters;
 use crate::samples;
 use std::collections::BTreeMap;
 use thorp::limits;
-use thorp::types::{Body, DiskState, NodeId, Pin};
+use thorp::types::{Body, DiskState, NodeId, Pin, Priority};
 use thorp::wire::datagram::{Datagram, Tags, encode_datagram};
+use thorp::wire::mail::{MailKey, MailRow};
 use thorp::wire::message::{
     ErrorCode, FileState, HolderState, Message, NodeState, PullState, Purpose, Reply, Request, Selector,
     Waiting,
@@ -87,6 +89,11 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         KeepAnswer,
         KeepRelease,
         Drain,
+        Letters,
+        LettersStored,
+        Cursors,
+        MailDigest,
+        MailSummary,
     })
     .check_examples("Message", "message", samples::messages());
     variants!(Request {
@@ -101,6 +108,7 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Drain,
         Merge,
         Why,
+        Post,
     })
     .check_examples("Request", "request", samples::requests());
     variants!(Reply {
@@ -116,6 +124,7 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Drain,
         Merging,
         Why,
+        Posted,
     })
     .check_examples("Reply", "reply", samples::replies());
     variants!(TransferFrame {
@@ -151,6 +160,21 @@ fn every_part_of_a_frame_has_its_tag_and_its_example() {
         "fetch-part",
         samples::fetch_parts(),
     );
+}
+
+#[test]
+fn every_row_of_letters_has_its_tag_and_its_example() {
+    variants!(MailKey { Letter, Stream, Seen, Roster }).check_examples(
+        "MailKey",
+        "mail-key",
+        letters::keys(),
+    );
+    let rows = variants!(MailRow { Letter, Stream, Seen, Roster });
+    let examples = Document::read().examples();
+    for variant in rows.all {
+        assert!(examples.contains_key(&format!("record-mail-{}", kebab(variant))), "{variant}");
+    }
+    rows.check("MailRow", letters::rows().into_iter().map(|sample| sample.value), first_byte);
 }
 
 #[test]
@@ -239,6 +263,7 @@ fn every_plain_enum_has_its_tags() {
         ],
         first_byte,
     );
+    variants!(Priority { High, Normal, Low }).check("Priority", Priority::ALL, first_byte);
     let nobody: Vec<NodeId> = Vec::new();
     variants!(Waiting { Nothing, Pull, Drop, Return, Machine, Source, Unheard, Turn }).check(
         "Waiting",
@@ -316,6 +341,18 @@ fn the_limits_of_the_document_are_those_of_the_program() {
         ("VERIFY_CONTENTS_MAX", size(limits::VERIFY_CONTENTS_MAX)),
         ("DOUBTS_PER_ADDRESS_MAX", u64::from(limits::DOUBTS_PER_ADDRESS_MAX)),
         ("DOUBTS_WINDOW_MS", limits::DOUBTS_WINDOW_MS),
+        ("LETTER_TYPE_BYTES_MAX", size(limits::LETTER_TYPE_BYTES_MAX)),
+        ("LETTER_PAYLOAD_BYTES_MAX", size(limits::LETTER_PAYLOAD_BYTES_MAX)),
+        ("LETTER_ATTACHMENTS_MAX", size(limits::LETTER_ATTACHMENTS_MAX)),
+        ("LETTERS_AT_ONCE_MAX", size(limits::LETTERS_AT_ONCE_MAX)),
+        ("LETTER_LIVES_MAX", ms(limits::LETTER_LIVES_MAX)),
+        ("LETTERS_MAX", size(limits::LETTERS_MAX)),
+        ("LETTERS_BYTES_MAX", size(limits::LETTERS_BYTES_MAX)),
+        ("STREAMS_MAX", size(limits::STREAMS_MAX)),
+        ("STREAM_SPANS_MAX", size(limits::STREAM_SPANS_MAX)),
+        ("SPANS_MAX", size(limits::SPANS_MAX)),
+        ("ROSTER_MAX", size(limits::ROSTER_MAX)),
+        ("LETTERS_SEEN_MAX", size(limits::LETTERS_SEEN_MAX)),
     ]);
     let rows = Document::read().table("limits");
     let written: BTreeMap<&str, u64> = rows

@@ -219,8 +219,13 @@ pub struct SendArguments {
     #[arg(value_name = "TYPE", value_parser = parse_letter_type)]
     pub kind: LetterType,
     /// JSON: itself, `@FILE`, or `-` for standard input [default: {}]
-    #[arg(long, value_name = "JSON|@FILE|-", env = "THORP_PAYLOAD", hide_env_values = true,
-          allow_hyphen_values = true)]
+    #[arg(
+        long,
+        value_name = "JSON|@FILE|-",
+        env = "THORP_PAYLOAD",
+        hide_env_values = true,
+        allow_hyphen_values = true
+    )]
     pub payload: Option<String>,
     /// To this machine alone, by its name or id [default: all others]
     #[arg(long, value_name = "NODE", env = "THORP_TARGET", hide_env_values = true, value_parser = parse_label)]

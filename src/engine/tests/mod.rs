@@ -59,6 +59,10 @@ struct Cluster {
     lose_delta_to: Option<usize>,
     /// Letters told to this host get lost.
     lose_letters_to: Option<usize>,
+    /// After so many more messages with letters, all such get lost.
+    lose_letters_after: Option<usize>,
+    /// This host is called so when it is started.
+    name_of_host: Option<(usize, Box<str>)>,
     /// Pages of exchanges get lost.
     lose_pages: bool,
     /// Nothing can be made durable on this host.
@@ -99,6 +103,8 @@ impl Cluster {
             fail_pulls: 0,
             lose_delta_to: None,
             lose_letters_to: None,
+            lose_letters_after: None,
+            name_of_host: None,
             lose_pages: false,
             bad_disk: None,
             hold_saves: None,
@@ -121,7 +127,11 @@ impl Cluster {
             generation: host.disk.generation,
             disk: DiskId([u8::try_from(at).expect("small"); 16]),
             machine: MachineId::parse(&format!("m{at}")).expect("valid"),
-            name: format!("h{at}").into(),
+            name: self
+                .name_of_host
+                .as_ref()
+                .filter(|(host, _)| *host == at)
+                .map_or_else(|| format!("h{at}").into(), |(_, name)| name.clone()),
             tcp_port: 7667,
             pin: host.pin,
             heal_after_ms: 20_000,
@@ -213,6 +223,23 @@ impl Cluster {
         }
     }
 
+    fn is_lost(&mut self, to: usize, message: &Message) -> bool {
+        match message {
+            Message::Delta { .. } => self.lose_delta_to == Some(to),
+            Message::SyncPage { .. } => self.lose_pages,
+            Message::Letters { .. } if self.lose_letters_to == Some(to) => true,
+            Message::Letters { .. } => match &mut self.lose_letters_after {
+                Some(0) => true,
+                Some(left) => {
+                    *left -= 1;
+                    false
+                }
+                None => false,
+            },
+            _ => false,
+        }
+    }
+
     fn perform(&mut self, at: usize, effect: Effect) {
         let source = IpAddr::V4(Ipv4Addr::new(10, 0, 0, u8::try_from(at).expect("small")));
         match effect {
@@ -228,13 +255,7 @@ impl Cluster {
                 let to = usize::from(to.0[0]) - 1;
                 let message: Message = decode(&encode(message.as_ref())).expect("a message");
                 let instance = InstanceId(at as u64 * 1_000 + self.hosts[at].disk.generation);
-                if self.lose_delta_to == Some(to) && matches!(message, Message::Delta { .. }) {
-                    return;
-                }
-                if self.lose_letters_to == Some(to) && matches!(message, Message::Letters { .. }) {
-                    return;
-                }
-                if self.lose_pages && matches!(message, Message::SyncPage { .. }) {
+                if self.is_lost(to, &message) {
                     return;
                 }
                 if self.reach(at, to) {

@@ -12,22 +12,22 @@
 //! remembered until no copy of them can come any more, which also meets letters that were posted
 //! twice because the first answer was lost.
 
+mod comparing;
+mod delivery;
 mod spans;
 
-use crate::limits::{LETTER_LIVES_MAX, LETTERS_BYTES_MAX, LETTERS_MAX, ROSTER_MAX, STREAMS_MAX};
+use crate::limits::{
+    LETTER_LIVES_MAX, LETTERS_BYTES_MAX, LETTERS_MAX, ROSTER_MAX, SPANS_MAX, STREAM_SPANS_MAX, STREAMS_MAX,
+};
 use crate::types::{InstanceId, Letter, LetterId, LetterPlace, NodeId, StreamId, is_label};
-use crate::wire::encode;
-use crate::wire::mail::{MailKey, MailRow, MailWrite, RosterRow, StreamState, StreamSummary};
+use crate::wire::mail::{MailKey, MailRow, MailWrite, RosterRow, StreamState};
 use spans::Spans;
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 /// What is remembered of streams and delivered letters after they expired: clocks differ, and so much
 /// later nobody has them any more.
 const AFTERWARDS_MS: u64 = 24 * 3_600_000;
-/// Spans in what is done with of a stream; beyond, it is hostile.
-const SPANS_MAX: usize = 4_096;
 /// A machine that was not heard for so many days gets no letters any more.
 const ROSTER_DAYS: u32 = 31;
 const DAY_MS: u64 = 24 * 3_600_000;
@@ -40,8 +40,12 @@ pub struct Mailbox {
     places: BTreeMap<LetterId, LetterPlace>,
     /// Delivered here, and until when they could come again.
     seen: BTreeMap<LetterId, u64>,
+    /// In the order in which they are forgotten when there are too many.
+    seen_order: VecDeque<LetterId>,
     roster: BTreeMap<NodeId, RosterRow>,
     bytes: usize,
+    /// In what is done with, of all streams.
+    spans: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -97,6 +101,16 @@ impl Stream {
     }
 }
 
+/// No honest letter is of use beyond then.
+fn horizon(now_ms: u64) -> u64 {
+    let lives_ms = u64::try_from(LETTER_LIVES_MAX.as_millis()).unwrap_or(u64::MAX);
+    now_ms.saturating_add(lives_ms).saturating_add(AFTERWARDS_MS)
+}
+
+fn day(now_ms: u64) -> u32 {
+    u32::try_from(now_ms / DAY_MS).unwrap_or(u32::MAX)
+}
+
 /// Room that a letter takes in memory, in bytes.
 fn weight(letter: &Letter) -> usize {
     let names: usize = letter.attachments.iter().map(|name| name.as_str().len() + 16).sum();
@@ -108,20 +122,23 @@ impl Mailbox {
     #[must_use]
     pub fn load(rows: impl Iterator<Item = MailRow>) -> Mailbox {
         let mut mailbox = Mailbox::default();
-        let mut letters = Vec::new();
+        let (mut letters, mut seen) = (Vec::new(), Vec::new());
         for row in rows {
             match row {
                 MailRow::Letter { place, letter } => letters.push((place, letter)),
                 MailRow::Stream { stream, state } => {
                     mailbox.merge_state(stream, &state, &mut Merged::default());
                 }
-                MailRow::Seen { id, until_ms } => drop(mailbox.seen.insert(id, until_ms)),
+                MailRow::Seen { id, until_ms } => seen.push((until_ms, id)),
                 MailRow::Roster(row) => drop(mailbox.roster.insert(row.node, row)),
             }
         }
         for (place, letter) in letters {
             mailbox.hold(place, letter, &mut Merged::default());
         }
+        seen.sort_unstable();
+        mailbox.seen_order = seen.iter().map(|(_, id)| *id).collect();
+        mailbox.seen = seen.into_iter().map(|(until_ms, id)| (id, until_ms)).collect();
         mailbox
     }
 
@@ -129,13 +146,14 @@ impl Mailbox {
 
     /// A machine was heard on a day, counted from 1970.
     pub fn heard(&mut self, node: NodeId, name: &str, day: u32) -> Vec<MailWrite> {
-        self.merge_roster(&[RosterRow { node, name: name.into(), day }])
+        self.merge_roster(&[RosterRow { node, name: name.into(), day }], None)
     }
 
-    /// What another knows of machines.
-    pub fn merge_roster(&mut self, rows: &[RosterRow]) -> Vec<MailWrite> {
+    /// What another knows of machines. A day that is far ahead would keep a machine for ever.
+    pub fn merge_roster(&mut self, rows: &[RosterRow], now_ms: Option<u64>) -> Vec<MailWrite> {
         let mut writes = Vec::new();
-        for row in rows {
+        let last = now_ms.map_or(u32::MAX, |now_ms| day(now_ms).saturating_add(ROSTER_DAYS));
+        for row in rows.iter().filter(|row| row.day <= last) {
             let known = self.roster.get(&row.node);
             let newer = known.is_none_or(|known| (known.day, &known.name) < (row.day, &row.name));
             let room = known.is_some() || self.roster.len() < ROSTER_MAX;
@@ -189,15 +207,6 @@ impl Mailbox {
         self.streams.get(&place.stream).is_some_and(|stream| stream.knows(place.number))
     }
 
-    /// Whether a letter that is held between two numbers is meant for `node`.
-    #[must_use]
-    pub fn is_meant(&self, node: NodeId, stream: StreamId, after: u64, upto: u64) -> bool {
-        self.streams.get(&stream).is_some_and(|stream| {
-            let mut letters = stream.letters.range((Bound::Excluded(after), Bound::Included(upto)));
-            letters.any(|(_, letter)| letter.addressees.binary_search(&node).is_ok())
-        })
-    }
-
     /// The next number of a stream.
     #[must_use]
     pub fn next_number(&self, stream: StreamId) -> u64 {
@@ -222,24 +231,28 @@ impl Mailbox {
     pub fn merge_letters(&mut self, letters: Vec<(LetterPlace, Letter)>, now_ms: Option<u64>) -> Merged {
         let mut merged = Merged::default();
         for (place, letter) in letters {
-            let lives = u64::try_from(LETTER_LIVES_MAX.as_millis()).unwrap_or(u64::MAX);
-            let expired = now_ms.is_some_and(|now| letter.expires_ms <= now);
-            let absurd = now_ms.is_some_and(|now| letter.expires_ms > now + lives + AFTERWARDS_MS);
+            let expired = now_ms.is_some_and(|now_ms| letter.expires_ms <= now_ms);
+            let absurd = now_ms.is_some_and(|now_ms| letter.expires_ms > horizon(now_ms));
             if absurd || place.number == 0 || place.number == u64::MAX {
                 continue;
             }
-            if self.check_room(place.stream, &letter).is_err() && !expired {
-                continue;
-            }
-            let until_ms = letter.expires_ms;
-            if expired {
-                self.finish(place, until_ms, &mut merged);
-            } else {
+            if expired && self.has_room_for_done(place) {
+                self.finish(place, letter.expires_ms, &mut merged);
+            } else if !expired && self.check_room(place.stream, &letter).is_ok() {
                 self.hold(place, letter, &mut merged);
             }
         }
         self.settle(&mut merged);
         merged
+    }
+
+    /// Whether a number that was not held may be done with.
+    fn has_room_for_done(&self, place: LetterPlace) -> bool {
+        let Some(stream) = self.streams.get(&place.stream) else {
+            return self.streams.len() < STREAMS_MAX && self.spans < SPANS_MAX;
+        };
+        stream.letters.contains_key(&place.number)
+            || stream.done.spans() < STREAM_SPANS_MAX && self.spans < SPANS_MAX
     }
 
     fn hold(&mut self, place: LetterPlace, letter: Letter, merged: &mut Merged) {
@@ -262,7 +275,9 @@ impl Mailbox {
             return;
         }
         stream.until_ms = stream.until_ms.max(until_ms);
+        self.spans -= stream.done.spans();
         stream.done.insert(place.number, place.number);
+        self.spans += stream.done.spans();
         merged.streams.insert(place.stream);
         self.let_go(place, merged);
     }
@@ -278,10 +293,11 @@ impl Mailbox {
         }
     }
 
-    /// What another knows of streams.
-    pub fn merge_states(&mut self, states: &[(StreamId, StreamState)]) -> Merged {
+    /// What another knows of streams. What has no bounds changes nothing.
+    pub fn merge_states(&mut self, states: &[(StreamId, StreamState)], now_ms: Option<u64>) -> Merged {
         let mut merged = Merged::default();
-        for (stream, state) in states {
+        let last = now_ms.map_or(u64::MAX, horizon);
+        for (stream, state) in states.iter().filter(|(_, state)| state.until_ms <= last) {
             self.merge_state(*stream, state, &mut merged);
         }
         self.settle(&mut merged);
@@ -293,20 +309,26 @@ impl Mailbox {
         let state = |at: u64| StreamState { until_ms: 0, done: Vec::new(), cursors: vec![(node, at)] };
         let known = cursors.iter().filter(|(stream, _)| self.streams.contains_key(stream));
         let states: Vec<(StreamId, StreamState)> = known.map(|(stream, at)| (*stream, state(*at))).collect();
-        self.merge_states(&states)
+        self.merge_states(&states, None)
     }
 
     fn merge_state(&mut self, id: StreamId, state: &StreamState, merged: &mut Merged) {
-        let Some(done) = Spans::from_wire(&state.done).filter(|done| done.spans() <= SPANS_MAX) else {
-            return;
-        };
-        if state.cursors.len() > ROSTER_MAX
-            || !self.streams.contains_key(&id) && self.streams.len() >= STREAMS_MAX
-        {
+        let Some(done) = Spans::from_wire(&state.done) else { return };
+        let known = self.streams.get(&id);
+        let room = known.is_some() || self.streams.len() < STREAMS_MAX;
+        if !room || state.cursors.len() > ROSTER_MAX {
             return;
         }
+        let before = known.map_or(0, |stream| stream.done.spans());
+        let mut joined = known.map(|stream| stream.done.clone()).unwrap_or_default();
+        let mut changed = joined.join(&done) || known.is_none();
+        let spans = self.spans - before + joined.spans();
+        if joined.spans() > before && (joined.spans() > STREAM_SPANS_MAX || spans > SPANS_MAX) {
+            return;
+        }
+        self.spans = spans;
         let stream = self.streams.entry(id).or_default();
-        let mut changed = stream.done.join(&done);
+        stream.done = joined;
         for (node, at) in state.cursors.iter().filter(|(_, at)| *at < u64::MAX) {
             let room = stream.cursors.len() < ROSTER_MAX || stream.cursors.contains_key(node);
             if room && stream.cursors.get(node).copied().unwrap_or(0) < *at {
@@ -318,8 +340,9 @@ impl Mailbox {
             stream.until_ms = state.until_ms;
             changed = true;
         }
-        let gone: Vec<u64> =
-            stream.letters.keys().copied().filter(|number| stream.done.contains(*number)).collect();
+        let letters =
+            |(first, last): (u64, u64)| stream.letters.range(first..=last).map(|(number, _)| *number);
+        let gone: Vec<u64> = done.to_wire().into_iter().flat_map(letters).collect();
         for number in gone {
             self.let_go(LetterPlace { stream: id, number }, merged);
         }
@@ -353,98 +376,14 @@ impl Mailbox {
     #[must_use]
     pub fn is_whole(&self, place: LetterPlace) -> bool {
         self.streams.get(&place.stream).is_some_and(|stream| {
-            let held = |first: u64| (first..=place.number).take_while(|number| stream.knows(*number)).count();
-            let first = stream.done.to_wire().first().filter(|span| span.0 == 1).map_or(0, |span| span.1);
-            first >= place.number || held(first + 1) as u64 == place.number - first
+            let held = stream.letters.range(..=place.number).count() as u64;
+            stream.done.count_upto(place.number) + held == place.number
         })
     }
-
-    /// Whether a letter is in the inbox of `node`.
-    #[must_use]
-    pub fn has_got(&self, node: NodeId, place: LetterPlace) -> bool {
-        self.streams.get(&place.stream).is_some_and(|stream| {
-            stream.done.contains(place.number)
-                || stream.cursors.get(&node).is_some_and(|at| *at >= place.number)
-        })
-    }
-
-    // ---- delivery ----
 
     /// The streams, by their ids.
     pub fn streams(&self) -> impl Iterator<Item = StreamId> {
         self.streams.keys().copied()
-    }
-
-    /// Up to which number `node` has got what is meant for it.
-    #[must_use]
-    pub fn cursor(&self, node: NodeId, stream: StreamId) -> u64 {
-        self.streams.get(&stream).and_then(|s| s.cursors.get(&node)).copied().unwrap_or(0)
-    }
-
-    /// What of a stream is to be delivered to `node` after the number `after`, at most `most`, and up
-    /// to which number that goes.
-    #[must_use]
-    pub fn due(
-        &self,
-        node: NodeId,
-        id: StreamId,
-        after: u64,
-        most: usize,
-    ) -> (Vec<(LetterPlace, Arc<Letter>)>, u64) {
-        let (mut due, mut at) = (Vec::new(), after);
-        let Some(stream) = self.streams.get(&id) else { return (due, at) };
-        while due.len() < most {
-            let number = at + 1;
-            if let Some(letter) = stream.letters.get(&number) {
-                if letter.addressees.binary_search(&node).is_ok() && !self.seen.contains_key(&letter.id) {
-                    due.push((LetterPlace { stream: id, number }, Arc::clone(letter)));
-                }
-            } else if !stream.done.contains(number) {
-                break;
-            }
-            at = number;
-            if stream.last() <= at {
-                break;
-            }
-        }
-        (due, at)
-    }
-
-    /// Whether letters of a stream beyond `after` are held although the next is not known.
-    #[must_use]
-    pub fn has_gap(&self, id: StreamId, after: u64) -> Option<u64> {
-        let stream = self.streams.get(&id)?;
-        let next = after + 1;
-        if stream.knows(next) {
-            return None;
-        }
-        stream.letters.range(next..).next().map(|(number, _)| *number - 1)
-    }
-
-    /// Whether a letter was delivered here.
-    #[must_use]
-    pub fn is_seen(&self, id: LetterId) -> bool {
-        self.seen.contains_key(&id)
-    }
-
-    /// Letters were put where `node`, this one, finds them; up to `upto` it has got all of the stream.
-    pub fn delivered(
-        &mut self,
-        node: NodeId,
-        stream: StreamId,
-        upto: u64,
-        letters: &[(LetterId, u64)],
-    ) -> Merged {
-        let mut merged = Merged::default();
-        for (id, expires_ms) in letters {
-            let until_ms = expires_ms + AFTERWARDS_MS;
-            self.seen.insert(*id, until_ms);
-            merged.writes.push(MailWrite::Put(Box::new(MailRow::Seen { id: *id, until_ms })));
-        }
-        let cursors = vec![(node, upto)];
-        self.merge_state(stream, &StreamState { until_ms: 0, done: Vec::new(), cursors }, &mut merged);
-        self.settle(&mut merged);
-        merged
     }
 
     // ---- time ----
@@ -452,9 +391,12 @@ impl Mailbox {
     /// Lets expire what is of no use any more. `present`: runs that still number letters.
     pub fn expire(&mut self, now_ms: u64, present: &BTreeSet<InstanceId>) -> Merged {
         let mut merged = Merged::default();
+        // What came while the clock was not trusted may have no end.
+        let last = horizon(now_ms).saturating_add(AFTERWARDS_MS);
         let old = |(stream, known): (&StreamId, &Stream)| {
             let stream = *stream;
-            let expired = known.letters.iter().filter(|(_, letter)| letter.expires_ms <= now_ms);
+            let over = |letter: &Letter| letter.expires_ms <= now_ms || letter.expires_ms > last;
+            let expired = known.letters.iter().filter(|(_, letter)| over(letter));
             expired
                 .map(|(number, letter)| (LetterPlace { stream, number: *number }, letter.expires_ms))
                 .collect::<Vec<_>>()
@@ -464,106 +406,33 @@ impl Mailbox {
             self.finish(place, until_ms, &mut merged);
         }
         self.settle(&mut merged);
-        let over = |until_ms: u64| until_ms.saturating_add(AFTERWARDS_MS) <= now_ms;
+        let over = |until_ms: u64| until_ms.saturating_add(AFTERWARDS_MS) <= now_ms || until_ms > last;
         let ended = self.streams.iter().filter(|(id, stream)| {
             stream.letters.is_empty() && over(stream.until_ms) && !present.contains(&id.instance)
         });
         for id in ended.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.streams.remove(&id);
+            self.spans -= self.streams.remove(&id).map_or(0, |stream| stream.done.spans());
             merged.writes.push(MailWrite::Remove(MailKey::Stream(id)));
         }
         let seen: Vec<LetterId> =
             self.seen.iter().filter(|(_, until_ms)| **until_ms <= now_ms).map(|(id, _)| *id).collect();
+        if !seen.is_empty() {
+            self.seen_order.retain(|id| self.seen.get(id).is_some_and(|until_ms| *until_ms > now_ms));
+        }
         for id in seen {
             self.seen.remove(&id);
             merged.writes.push(MailWrite::Remove(MailKey::Seen(id)));
         }
-        let today = u32::try_from(now_ms / DAY_MS).unwrap_or(u32::MAX);
-        let lost: Vec<NodeId> =
-            self.roster.values().filter(|row| row.day + ROSTER_DAYS < today).map(|row| row.node).collect();
+        let today = day(now_ms);
+        let absent = |row: &&RosterRow| {
+            row.day.saturating_add(ROSTER_DAYS) < today || row.day > today.saturating_add(ROSTER_DAYS)
+        };
+        let lost: Vec<NodeId> = self.roster.values().filter(absent).map(|row| row.node).collect();
         for node in lost {
             self.roster.remove(&node);
             merged.writes.push(MailWrite::Remove(MailKey::Roster(node)));
         }
         merged
-    }
-
-    // ---- comparison ----
-
-    /// Equal for two that know the same of letters that wait, streams and machines. What was
-    /// delivered here is one's own matter. A wrapping sum of each part's hash (FNV-1a).
-    #[must_use]
-    pub fn digest(&self) -> u64 {
-        let fnv = |bytes: &[u8]| {
-            bytes.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
-            })
-        };
-        let streams = self.streams.keys().map(|id| fnv(&encode(&self.summary_of(*id))));
-        let roster = self.roster.values().map(|row| fnv(&encode(row)));
-        streams.chain(roster).fold(0, u64::wrapping_add)
-    }
-
-    fn summary_of(&self, id: StreamId) -> Option<StreamSummary> {
-        let stream = self.streams.get(&id)?;
-        let held = Spans::of(stream.letters.keys().copied()).to_wire();
-        Some(StreamSummary { stream: id, state: stream.state(), held })
-    }
-
-    /// What is known of the streams after `after`, some `bytes` of it, and whether that is all.
-    #[must_use]
-    pub fn summary(&self, after: Option<StreamId>, bytes: usize) -> (Vec<StreamSummary>, bool) {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let (mut rows, mut size) = (Vec::new(), 0);
-        for id in self.streams.range((from, Bound::Unbounded)).map(|(id, _)| *id) {
-            if size >= bytes {
-                return (rows, false);
-            }
-            if let Some(row) = self.summary_of(id) {
-                size += 64 + row.held.len() * 18 + row.state.done.len() * 18 + row.state.cursors.len() * 25;
-                rows.push(row);
-            }
-        }
-        (rows, true)
-    }
-
-    /// The places of letters held here that somebody lacks who told this summary of the streams
-    /// after `after`, to the last of them, or to the end.
-    #[must_use]
-    pub fn lacking(
-        &self,
-        after: Option<StreamId>,
-        rows: &[StreamSummary],
-        to_the_end: bool,
-    ) -> Vec<LetterPlace> {
-        let from = after.map_or(Bound::Unbounded, Bound::Excluded);
-        let to = match rows.last() {
-            Some(row) if !to_the_end => Bound::Included(row.stream),
-            None if !to_the_end => return Vec::new(),
-            _ => Bound::Unbounded,
-        };
-        if let (Bound::Excluded(from), Bound::Included(to)) = (from, to)
-            && to <= from
-        {
-            return Vec::new();
-        }
-        let known: BTreeMap<StreamId, (Spans, Spans)> = rows
-            .iter()
-            .map(|row| {
-                let spans = |spans: &[(u64, u64)]| Spans::from_wire(spans).unwrap_or_default();
-                (row.stream, (spans(&row.held), spans(&row.state.done)))
-            })
-            .collect();
-        let mut lacking = Vec::new();
-        for (id, stream) in self.streams.range((from, to)) {
-            let theirs = known.get(id);
-            let lacks = |number: u64| {
-                theirs.is_none_or(|(held, done)| !held.contains(number) && !done.contains(number))
-            };
-            let numbers = stream.letters.keys().copied().filter(|number| lacks(*number));
-            lacking.extend(numbers.map(|number| LetterPlace { stream: *id, number }));
-        }
-        lacking
     }
 }
 

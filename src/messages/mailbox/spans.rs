@@ -29,8 +29,21 @@ impl Spans {
     /// Whether a number is in it.
     #[must_use]
     pub fn contains(&self, number: u64) -> bool {
+        self.end_of(number).is_some()
+    }
+
+    /// The last of the numbers that follow `number` without a gap, if that one is in it.
+    #[must_use]
+    pub fn end_of(&self, number: u64) -> Option<u64> {
         let at = self.0.partition_point(|(_, last)| *last < number);
-        self.0.get(at).is_some_and(|(first, _)| *first <= number)
+        self.0.get(at).filter(|(first, _)| *first <= number).map(|(_, last)| *last)
+    }
+
+    /// How many numbers up to `number` are in it.
+    #[must_use]
+    pub fn count_upto(&self, number: u64) -> u64 {
+        let below = self.0.iter().take_while(|(first, _)| *first <= number);
+        below.map(|(first, last)| (*last).min(number) - first + 1).sum()
     }
 
     /// Adds all numbers from `first` to `last`.
@@ -45,9 +58,14 @@ impl Spans {
 
     /// Adds all that another has; whether that changed anything.
     pub fn join(&mut self, other: &Spans) -> bool {
-        let before = self.0.clone();
-        other.0.iter().for_each(|(first, last)| self.insert(*first, *last));
-        before != self.0
+        let mut changed = false;
+        for (first, last) in &other.0 {
+            if self.end_of(*first).is_none_or(|end| end < *last) {
+                self.insert(*first, *last);
+                changed = true;
+            }
+        }
+        changed
     }
 
     /// The greatest number in it; 0 if it is empty.
@@ -81,7 +99,14 @@ mod tests {
             }
             for number in 0..80 {
                 prop_assert_eq!(spans.contains(number), oracle.contains(&number));
+                prop_assert_eq!(spans.count_upto(number), oracle.range(..=number).count() as u64);
+                let end = (number..).take_while(|next| oracle.contains(next)).last();
+                prop_assert_eq!(spans.end_of(number), end);
             }
+            let before = spans.clone();
+            prop_assert!(!spans.join(&before));
+            prop_assert!(spans.join(&Spans(vec![(90, 91)])) && spans.contains(91));
+            let spans = before;
             prop_assert_eq!(spans.last(), oracle.last().copied().unwrap_or(0));
             prop_assert_eq!(Spans::of(oracle.into_iter()), spans.clone());
             prop_assert_eq!(Spans::from_wire(&spans.to_wire()), Some(spans));

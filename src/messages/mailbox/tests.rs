@@ -2,7 +2,10 @@
 //! letter once and in order.
 
 use super::*;
+use crate::limits::LETTERS_SEEN_MAX;
 use crate::types::{LetterType, Priority};
+use crate::wire::encode;
+use crate::wire::mail::StreamSummary;
 use proptest::prelude::*;
 
 const REPLICAS: usize = 4;
@@ -120,7 +123,11 @@ impl Cluster {
                 let replica = &mut self.replicas[at];
                 let loaded = Mailbox::load(replica.rows.values().cloned());
                 assert_eq!(loaded.digest(), replica.mailbox.digest(), "all that is known was written down");
-                assert_eq!((loaded.len(), loaded.bytes), (replica.mailbox.len(), replica.mailbox.bytes));
+                let sizes =
+                    |mailbox: &Mailbox| (mailbox.len(), mailbox.bytes, mailbox.spans, mailbox.seen.len());
+                assert_eq!(sizes(&loaded), sizes(&replica.mailbox));
+                let spans: usize = loaded.streams.values().map(|stream| stream.done.spans()).sum();
+                assert_eq!((loaded.spans, loaded.seen_order.len()), (spans, loaded.seen.len()));
                 replica.mailbox = loaded;
                 replica.run += 100;
             }
@@ -138,7 +145,7 @@ impl Cluster {
         loop {
             let (rows, last) = self.replicas[from].mailbox.summary(after, 100);
             let states: Vec<_> = rows.iter().map(|row| (row.stream, row.state.clone())).collect();
-            let merged = self.replicas[to].mailbox.merge_states(&states);
+            let merged = self.replicas[to].mailbox.merge_states(&states, None);
             self.replicas[to].keep(merged.writes);
             let mailbox = &self.replicas[to].mailbox;
             let lacking = mailbox.lacking(after, &rows, last).into_iter();
@@ -236,4 +243,132 @@ fn there_is_a_bound_to_what_is_kept() {
     let place = LetterPlace { stream: stream(0, 1), number: n + 1 };
     mailbox.merge_letters(vec![(place, big(n + 1))], None);
     assert!(!mailbox.knows(place) && !mailbox.is_whole(place));
+}
+
+/// What a peer says of a stream may span all numbers that there are: nothing counts them one by one.
+#[test]
+fn spans_and_cursors_of_any_length_cost_no_time() {
+    const FAR: u64 = u64::MAX - 1;
+    let mut mailbox = Mailbox::default();
+    let place = |number: u64| LetterPlace { stream: stream(0, 1), number };
+    mailbox.merge_letters(
+        vec![(place(1), letter(1, vec![node(1)])), (place(3), letter(3, vec![node(1)]))],
+        None,
+    );
+    assert!(!mailbox.is_whole(place(3)) && mailbox.is_whole(place(1)));
+    let say = |mailbox: &mut Mailbox, done: Vec<(u64, u64)>, cursors: Vec<(NodeId, u64)>| {
+        mailbox.merge_states(&[(stream(0, 1), StreamState { until_ms: 1, done, cursors })], None)
+    };
+    say(&mut mailbox, vec![(2, 2), (5, FAR)], vec![(node(2), FAR)]);
+    let (due, upto) = mailbox.due(node(1), stream(0, 1), 0, 10);
+    assert_eq!((due.len(), upto), (2, 3), "the fourth is not known");
+    assert_eq!(mailbox.has_gap(stream(0, 1), 3), None, "no letter waits behind it");
+    assert!(mailbox.is_whole(place(3)) && !mailbox.is_whole(place(FAR)));
+    say(&mut mailbox, vec![(1, FAR)], vec![(node(1), FAR), (node(2), u64::MAX)]);
+    assert!(mailbox.is_empty() && mailbox.is_whole(place(FAR)));
+    assert_eq!(mailbox.due(node(1), stream(0, 1), 0, 10).1, FAR);
+    assert_eq!(mailbox.due(node(1), stream(0, 1), FAR, 10).1, FAR);
+    assert_eq!(mailbox.has_gap(stream(0, 1), FAR), None);
+    assert_eq!(mailbox.cursor(node(2), stream(0, 1)), FAR, "the greatest number is none");
+    for nonsense in [vec![(0, 5)], vec![(9, 3)], vec![(1, 2), (3, 4)], vec![(1, u64::MAX)]] {
+        let before = mailbox.digest();
+        say(&mut mailbox, nonsense, vec![(node(3), 7)]);
+        assert_eq!(mailbox.digest(), before);
+    }
+}
+
+#[test]
+fn times_without_end_do_not_overflow() {
+    let mut mailbox = Mailbox::default();
+    let place = LetterPlace { stream: stream(0, 1), number: 1 };
+    let for_ever = Letter { expires_ms: u64::MAX, ..letter(1, vec![node(1)]) };
+    mailbox.merge_letters(vec![(place, for_ever.clone())], None);
+    mailbox.delivered(node(1), stream(0, 1), 1, &[(for_ever.id, for_ever.expires_ms)]);
+    mailbox.heard(node(1), "h1", u32::MAX);
+    mailbox.expire(u64::MAX, &BTreeSet::new());
+}
+
+/// Letters of one sender that expire in turn part what is done with into many spans: they are still told, kept
+/// and merged.
+#[test]
+fn every_other_letter_may_expire() {
+    let (mut mailbox, mut rows) = (Mailbox::default(), BTreeMap::new());
+    let letters = (1..=18_000).map(|number| {
+        let expires_ms = if number % 2 == 0 { 1_000 } else { 1_000_000 };
+        let place = LetterPlace { stream: stream(0, 1), number };
+        (place, Letter { expires_ms, ..letter(number, vec![node(1)]) })
+    });
+    let merged = mailbox.merge_letters(letters.collect(), None);
+    let expired = mailbox.expire(2_000, &BTreeSet::new());
+    for write in merged.writes.into_iter().chain(expired.writes) {
+        match write {
+            MailWrite::Put(row) => drop(rows.insert(row.key(), *row)),
+            MailWrite::Remove(key) => drop(rows.remove(&key)),
+        }
+    }
+    assert_eq!((mailbox.len(), mailbox.spans), (9_000, 9_000));
+    assert_eq!(Mailbox::load(rows.into_values()).digest(), mailbox.digest());
+    let (told, last) = mailbox.summary(None, 1_000);
+    assert!(last && crate::wire::decode::<Vec<StreamSummary>>(&encode(&told)).is_ok());
+    let mut other = Mailbox::default();
+    other.merge_states(&[(stream(0, 1), told[0].state.clone())], Some(2_000));
+    assert_eq!(other.spans, 9_000);
+}
+
+/// Nobody can make a mailbox grow without bound, nor keep anything in it for ever.
+#[test]
+fn what_a_peer_says_has_bounds() {
+    const NOW: u64 = 40 * DAY_MS;
+    let present = BTreeSet::new();
+    let mut mailbox = Mailbox::default();
+    for run in 0..STREAMS_MAX as u64 + 100 {
+        let place = LetterPlace { stream: stream(0, run), number: 1 };
+        let expired = Letter { expires_ms: NOW - 1, ..letter(run, vec![node(1)]) };
+        mailbox.merge_letters(vec![(place, expired)], Some(NOW));
+    }
+    assert_eq!(mailbox.streams.len(), STREAMS_MAX);
+    for begin in 1..100 {
+        let done = (0..10_000).map(|n| (begin + n * 200, begin + n * 200)).collect();
+        let state = StreamState { until_ms: NOW, done, cursors: vec![] };
+        mailbox.merge_states(&[(stream(0, 1), state)], Some(NOW));
+    }
+    let spans = mailbox.streams[&stream(0, 1)].done.spans();
+    assert!(spans > 9_000 && spans <= STREAM_SPANS_MAX && mailbox.spans <= SPANS_MAX, "{spans}");
+    mailbox.expire(NOW + 2 * DAY_MS, &present);
+    assert_eq!((mailbox.streams.len(), mailbox.spans), (0, 0));
+
+    let for_ever =
+        |until_ms| vec![(stream(0, 1), StreamState { until_ms, done: vec![(1, 1)], cursors: vec![] })];
+    mailbox.merge_states(&for_ever(u64::MAX), Some(NOW));
+    mailbox.merge_roster(&[RosterRow { node: node(1), name: "h1".into(), day: u32::MAX }], Some(NOW));
+    assert_eq!(mailbox.digest(), 0, "refused by who knows the time");
+    mailbox.merge_states(&for_ever(u64::MAX), None);
+    mailbox.merge_roster(&[RosterRow { node: node(1), name: "h1".into(), day: u32::MAX }], None);
+    let place = LetterPlace { stream: stream(0, 1), number: 2 };
+    let letter = Letter { expires_ms: u64::MAX, ..letter(2, vec![node(1)]) };
+    mailbox.merge_letters(vec![(place, letter)], None);
+    assert_ne!(mailbox.digest(), 0);
+    mailbox.expire(NOW, &present);
+    assert_eq!((mailbox.digest(), mailbox.bytes), (0, 0), "and gone once it is known");
+}
+
+#[test]
+fn what_was_delivered_is_not_remembered_without_bound() {
+    let (mut mailbox, mut rows) = (Mailbox::default(), 0_i64);
+    for n in 0..LETTERS_SEEN_MAX as u64 + 50 {
+        let merged = mailbox.delivered(node(0), stream(1, 1), n + 1, &[(letter(n, vec![]).id, 5)]);
+        let change = |write: &MailWrite| match write.key() {
+            MailKey::Seen(_) => {
+                if matches!(write, MailWrite::Put(_)) {
+                    1
+                } else {
+                    -1
+                }
+            }
+            _ => 0,
+        };
+        rows += merged.writes.iter().map(change).sum::<i64>();
+    }
+    assert_eq!((mailbox.seen.len(), rows), (LETTERS_SEEN_MAX, LETTERS_SEEN_MAX as i64));
+    assert!(!mailbox.is_seen(letter(49, vec![]).id) && mailbox.is_seen(letter(50, vec![]).id));
 }

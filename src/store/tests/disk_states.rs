@@ -10,7 +10,7 @@ const ROOM: Room = Room { bytes: 64 << 20, free_bytes: 50 << 20, free_inodes: So
 /// Below the headroom.
 const NO_ROOM: Room = Room { free_bytes: 1 << 20, ..ROOM };
 
-fn place() -> (TempDir, Arc<Faults>, Store) {
+pub(super) fn place() -> (TempDir, Arc<Faults>, Store) {
     let folder = tempfile::tempdir().expect("folder");
     let faults = Faults::of(folder.path());
     faults.set_room(Some(ROOM));
@@ -18,11 +18,11 @@ fn place() -> (TempDir, Arc<Faults>, Store) {
     (folder, faults, store)
 }
 
-fn for_ever(errno: Errno, only: fn(Call, &Path) -> bool) -> Option<Plan> {
+pub(super) fn for_ever(errno: Errno, only: fn(Call, &Path) -> bool) -> Option<Plan> {
     Some(Plan { at: 1, for_ever: true, after: false, errno, only })
 }
 
-fn in_catalog(call: Call, path: &Path) -> bool {
+pub(super) fn in_catalog(call: Call, path: &Path) -> bool {
     call.changes() && !call.syncs() && path.ends_with("catalog.redb")
 }
 

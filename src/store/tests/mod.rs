@@ -18,6 +18,7 @@ mod contents;
 mod damaged;
 mod disk_states;
 mod failing;
+mod letters;
 mod opening;
 mod verify;
 

@@ -1,0 +1,146 @@
+//! Letters delivered: handed to the shell, written down, shown, and told to the others by a cursor.
+
+use super::super::Engine;
+use super::super::event::Effect;
+use super::super::exchange::AfterSave;
+use crate::messages::mailbox::Merged;
+use crate::types::{Letter, LetterId, NodeId, Priority, StreamId};
+use crate::wire::message::Message;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What the shell is making durable.
+#[derive(Debug)]
+pub(super) struct Staging {
+    upto: BTreeMap<StreamId, u64>,
+    letters: Vec<(StreamId, LetterId, u64)>,
+}
+
+/// Letters staged at a time.
+const STAGE_MAX: usize = 64;
+/// Wait after a failure to stage, in milliseconds.
+const STAGE_AGAIN_MS: u64 = 1_000;
+/// Cursors are told at most this often, in milliseconds: a burst of letters costs few messages.
+pub(super) const CURSORS_INTERVAL_MS: u64 = 15;
+/// A letter that nobody has keeps those after it waiting for so long, once the run that numbered it is gone:
+/// it was on two disks that both failed, or was never acknowledged.
+const GAP_MS_MAX: u64 = 3_600_000;
+
+impl Engine {
+    /// Gives the shell what is to be delivered, and tells others how far this node is.
+    pub(in crate::engine) fn flush_letters(&mut self) {
+        if self.exchange.is_broken() {
+            return;
+        }
+        if self.posting.staging.is_none() && self.now >= self.posting.stage_at {
+            self.stage();
+        }
+        if self.posting.flush_at().is_some_and(|at| at <= self.now) {
+            self.posting.cursors_told = self.now;
+            let cursors: Vec<(StreamId, u64)> =
+                std::mem::take(&mut self.posting.cursors).into_iter().collect();
+            let others: Vec<NodeId> =
+                self.up_nodes().filter(|node| node.node != self.config.node).map(|node| node.node).collect();
+            for node in others {
+                self.send(node, Message::Cursors { cursors: cursors.clone() });
+            }
+        }
+    }
+
+    fn stage(&mut self) {
+        let me = self.config.node;
+        let (mut upto, mut due) = (BTreeMap::new(), Vec::new());
+        let mut streams: Vec<StreamId> = std::mem::take(&mut self.posting.look).into_iter().collect();
+        streams.sort_by_key(|stream| (stream.priority, *stream));
+        let mut streams = streams.into_iter();
+        for stream in streams.by_ref() {
+            let mailbox = &self.posting.mailbox;
+            let from = self.posting.taken.get(&stream).copied();
+            let from = from.unwrap_or_else(|| mailbox.cursor(me, stream));
+            let room = STAGE_MAX - due.len();
+            let (letters, at) = mailbox.due(me, stream, from, room);
+            let full = letters.len() == room;
+            match mailbox.has_gap(stream, at) {
+                Some(_) if !full => drop(self.posting.gaps.entry(stream).or_insert(self.now)),
+                _ => drop(self.posting.gaps.remove(&stream)),
+            }
+            if at > from {
+                self.posting.taken.insert(stream, at);
+                if !letters.is_empty() || mailbox.is_meant(me, stream, from, at) {
+                    upto.insert(stream, at);
+                }
+                due.extend(letters);
+            }
+            if full {
+                self.posting.look.insert(stream);
+                break;
+            }
+        }
+        self.posting.look.extend(streams);
+        if upto.is_empty() {
+            return;
+        }
+        due.sort_by_key(|(place, letter)| (place.stream.priority, letter.created_us, place.number));
+        // One that was posted twice may wait under two numbers.
+        let mut once = BTreeSet::new();
+        due.retain(|(_, letter)| once.insert(letter.id));
+        let letters =
+            due.iter().map(|(place, letter)| (place.stream, letter.id, letter.expires_ms)).collect();
+        self.posting.staging = Some(Staging { upto, letters });
+        if due.is_empty() {
+            self.letters_staged(true); // all of them were delivered before, under another number
+            return;
+        }
+        let letters: Vec<(Priority, Letter)> =
+            due.into_iter().map(|(place, letter)| (place.stream.priority, Letter::clone(&letter))).collect();
+        self.effects.push_back(Effect::StageLetters { letters });
+    }
+
+    pub(in crate::engine) fn letters_staged(&mut self, durable: bool) {
+        let Some(staging) = self.posting.staging.take() else { return };
+        if !durable {
+            for stream in staging.upto.into_keys() {
+                self.posting.taken.remove(&stream);
+                self.posting.look.insert(stream);
+            }
+            self.posting.stage_at = self.now.plus(STAGE_AGAIN_MS);
+            return;
+        }
+        let (me, mut merged) = (self.config.node, Merged::default());
+        for (stream, upto) in &staging.upto {
+            let here = staging.letters.iter().filter(|(of, ..)| of == stream);
+            let letters: Vec<(LetterId, u64)> = here.map(|(_, id, expires_ms)| (*id, *expires_ms)).collect();
+            let change = self.posting.mailbox.delivered(me, *stream, *upto, &letters);
+            merged.writes.extend(change.writes);
+        }
+        let save = self.save_mail(merged);
+        let ids = staging.letters.into_iter().map(|(_, id, _)| id).collect();
+        let cursors = staging.upto.into_iter().collect();
+        self.after_save(save, AfterSave::Delivered { ids, cursors });
+    }
+
+    pub(in crate::engine) fn letters_delivered(&mut self, ids: Vec<LetterId>, cursors: &[(StreamId, u64)]) {
+        if !ids.is_empty() {
+            self.effects.push_back(Effect::RevealLetters { ids });
+        }
+        self.posting.cursors.extend(cursors.iter().copied());
+        self.finish_posts();
+    }
+
+    /// A letter that nobody has does not hold up for ever those that came after it.
+    pub(super) fn skip_gaps(&mut self) {
+        let present = self.present_runs();
+        let now = self.now;
+        let over = self.posting.gaps.iter().filter(|(stream, since)| {
+            !present.contains(&stream.instance) && now.since(**since) >= GAP_MS_MAX
+        });
+        for stream in over.map(|(stream, _)| *stream).collect::<Vec<_>>() {
+            self.posting.gaps.remove(&stream);
+            let at = self.posting.taken.get(&stream).copied();
+            let at = at.unwrap_or_else(|| self.posting.mailbox.cursor(self.config.node, stream));
+            if let Some(last) = self.posting.mailbox.has_gap(stream, at) {
+                self.posting.taken.insert(stream, last);
+                self.posting.look.insert(stream);
+            }
+        }
+    }
+}
