@@ -88,7 +88,8 @@ fn cells(printer: &Printer, row: &LetterRow, reasons: bool) -> Vec<String> {
         None => row.file.clone(),
     };
     let last = match (&row.reason, &row.payload) {
-        (Some(reason), _) if reasons => short(reason),
+        // Whole: it says what to do.
+        (Some(reason), _) if reasons => reason.to_string(),
         (_, Some(payload)) => short(payload.get()),
         _ => "-".to_owned(),
     };

@@ -295,4 +295,84 @@ pub const MUTANTS: &[Mutant] = &[
             "        if true || !i_saw(other.dot) {\n            self.versions.push(other.clone());",
         )],
     },
+    Mutant {
+        name: "LetterAloneIsSafe",
+        what: "a message counts as safe on one disk although a second machine is up",
+        edits: &[(
+            "engine/post/mod.rs",
+            "let safe = post.saved && (post.held || post.waiting.is_empty());",
+            "let safe = post.saved;",
+        )],
+    },
+    Mutant {
+        name: "LetterUnsavedIsSafe",
+        what: "a message counts as safe before this node's own disk has it",
+        edits: &[(
+            "engine/post/mod.rs",
+            "let safe = post.saved && (post.held || post.waiting.is_empty());",
+            "let safe = post.held || post.waiting.is_empty();",
+        )],
+    },
+    Mutant {
+        name: "LetterForgottenOnceDelivered",
+        what: "what was delivered is not remembered",
+        edits: &[(
+            "messages/mailbox/delivery.rs",
+            "            merged.writes.push(MailWrite::Put(Box::new(MailRow::Seen { id: *id, until_ms })));\n",
+            "",
+        )],
+    },
+    Mutant {
+        name: "LetterShownBeforeDurable",
+        what: "a message appears in the inbox before it is durable that it was delivered",
+        edits: &[(
+            "engine/post/delivery.rs",
+            "        let ids = staging.letters.into_iter().map(|(_, id, _)| id).collect();",
+            "        let ids: Vec<LetterId> = staging.letters.into_iter().map(|(_, id, _)| id).collect();\n        \
+             self.effects.push_back(Effect::RevealLetters { ids: ids.clone() });",
+        )],
+    },
+    Mutant {
+        name: "LetterCursorTooEarly",
+        what: "others are told of a delivery before it is durable",
+        edits: &[(
+            "engine/post/delivery.rs",
+            "        let cursors = staging.upto.into_iter().collect();",
+            "        let cursors: Vec<(StreamId, u64)> = staging.upto.into_iter().collect();\n        \
+             self.posting.cursors.extend(cursors.iter().copied());",
+        )],
+    },
+    Mutant {
+        name: "LetterTwoPlaces",
+        what: "a message that waits under two numbers is taken for two",
+        edits: &[(
+            "engine/post/delivery.rs",
+            "due.retain(|(_, letter)| once.insert(letter.id));",
+            "due.retain(|(_, letter)| once.insert(letter.id) || true);",
+        )],
+    },
+    Mutant {
+        name: "LetterGapSkipped",
+        what: "a message is delivered although one before it is not known",
+        edits: &[(
+            "messages/mailbox/delivery.rs",
+            "            let Some(letter) = stream.letters.get(&number) else { break };",
+            "            let Some(letter) = stream.letters.get(&number) else {\n                if number > \
+             stream.last() { break }\n                at = number;\n                continue;\n            };",
+        )],
+    },
+    Mutant {
+        name: "LetterBehindLostOne",
+        what: "a message that waits for one that was lost counts as safe",
+        edits: &[(
+            "engine/post/mod.rs",
+            "let known = mailbox.place(id).filter(|place| mailbox.is_whole(*place));",
+            "let known = mailbox.place(id);",
+        )],
+    },
+    Mutant {
+        name: "LettersNeverCompared",
+        what: "messages that were missed are not looked for",
+        edits: &[("engine/post/mod.rs", "        self.tell_digest();\n", "")],
+    },
 ];

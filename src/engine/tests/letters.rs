@@ -177,6 +177,26 @@ fn what_expired_is_not_delivered_and_not_kept() {
     assert_eq!(cluster.inbox(1), vec![2]);
 }
 
+/// The first of two letters was lost on its way, and the node that numbered them died: the second, given
+/// to another node again, was taken for safe, and waited for the first for ever.
+#[test]
+fn a_letter_that_waits_for_a_lost_one_is_sent_anew() {
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(3_000);
+    cluster.lose_letters_to = Some(1);
+    cluster.post(0, vec![letter(1, None)], 0);
+    cluster.run(40);
+    cluster.lose_letters_to = None;
+    cluster.post(0, vec![letter(2, Some("h1"))], 0);
+    cluster.run(20);
+    cluster.kill(0);
+    cluster.run(6_000);
+    assert_eq!(cluster.inbox(1), Vec::<u8>::new());
+    cluster.post(1, vec![letter(2, Some("h1"))], 0);
+    cluster.run(1_000);
+    assert_eq!(cluster.inbox(1), vec![2]);
+}
+
 /// A machine with the name of one that was set up anew: the one that is up is meant.
 #[test]
 fn of_two_machines_of_one_name_the_one_that_is_up_gets_it() {
@@ -432,24 +452,4 @@ fn commands_share_the_streams_of_the_node_that_takes_their_letters() {
     assert!(cluster.hosts[1].disk.inbox.iter().all(|letter| *letter.source == *"laptop"));
     let streams = cluster.hosts[1].disk.mail.keys().filter(|key| matches!(key, MailKey::Stream(_))).count();
     assert_eq!(streams, 1);
-}
-
-/// The first of two letters was lost on its way, and the node that numbered them died: the second, given
-/// to another node again, was taken for safe, and waited for the first for ever.
-#[test]
-fn a_letter_that_waits_for_a_lost_one_is_sent_anew() {
-    let mut cluster = Cluster::new(&[AUTO; 2]);
-    cluster.run(3_000);
-    cluster.lose_letters_to = Some(1);
-    cluster.post(0, vec![letter(1, None)], 0);
-    cluster.run(40);
-    cluster.lose_letters_to = None;
-    cluster.post(0, vec![letter(2, Some("h1"))], 0);
-    cluster.run(20);
-    cluster.kill(0);
-    cluster.run(6_000);
-    assert_eq!(cluster.inbox(1), Vec::<u8>::new());
-    cluster.post(1, vec![letter(2, Some("h1"))], 0);
-    cluster.run(1_000);
-    assert_eq!(cluster.inbox(1), vec![2]);
 }
