@@ -264,7 +264,9 @@ impl World {
                 let promise = crate::ledger::Promise { at_ms: self.now, run: self.hosts[at].run };
                 self.ledger.promises.insert((at, *content, *nonce), promise);
                 let image = &self.hosts[at].disk.image;
-                if !image.names_content(content) || !image.held.contains_key(content) {
+                // A copy may be found damaged, and go, between the look at it and the word about it.
+                let damaged = self.ledger.damage.contains_key(content);
+                if !image.names_content(content) || (!image.held.contains_key(content) && !damaged) {
                     let what = format!(
                         "h{at} promises to keep {}, and its disk has no entry or copy",
                         short(content)
