@@ -104,8 +104,6 @@ impl Image {
             Change::Remove { content, .. } => {
                 self.held.remove(content);
             }
-            Change::Stage { letters } => self.staged.extend(letters.iter().cloned()),
-            Change::Reveal { ids } => self.reveal(ids),
         }
     }
 
@@ -156,31 +154,12 @@ pub enum RemovedFor {
 /// One write to the database.
 #[derive(Clone, Debug)]
 pub enum Change {
-    Catalog {
-        save: u64,
-        writes: Vec<CatalogWrite>,
-    },
+    Catalog { save: u64, writes: Vec<CatalogWrite> },
     Term(Term),
     Lineage(Vec<Lineage>),
     Draining(bool),
-    Content {
-        content: ContentId,
-        size: u64,
-        waits: StoredFor,
-    },
-    Remove {
-        content: ContentId,
-        size: u64,
-        waits: RemovedFor,
-    },
-    /// Letters, where nobody sees them yet.
-    Stage {
-        letters: Vec<Letter>,
-    },
-    /// Staged letters appear in the inbox.
-    Reveal {
-        ids: Vec<LetterId>,
-    },
+    Content { content: ContentId, size: u64, waits: StoredFor },
+    Remove { content: ContentId, size: u64, waits: RemovedFor },
 }
 
 /// The folder of a running node.
@@ -209,6 +188,8 @@ pub struct Disk {
     pub full: bool,
     /// The next commit fails.
     pub fails: bool,
+    /// The inbox is at work until then.
+    pub inbox_until: u64,
 }
 
 impl Disk {
@@ -225,6 +206,7 @@ impl Disk {
         self.pins.clear();
         self.suspect = false;
         self.fails = false;
+        self.inbox_until = 0;
         self.index = self.image.held.iter().map(|(content, stored)| (*content, stored.size)).collect();
     }
 

@@ -10,6 +10,7 @@ use crate::marks::Mark;
 use crate::options::one_in;
 use crate::world::{Streams, World};
 use std::collections::{BTreeMap, BTreeSet};
+use thorp::engine::event::Input;
 use thorp::messages::mailbox::Mailbox;
 use thorp::types::{Letter, LetterId, LetterPlace, LetterType, NewLetter, NodeId, Priority};
 use thorp::wire::mail::{MailKey, MailRow, MailWrite, PostedLetter};
@@ -102,6 +103,36 @@ impl World {
                 ledger.places.entry(letter.id).or_default().insert(*place);
                 ledger.addressees.insert(letter.id, letter.addressees.clone());
             }
+        }
+    }
+
+    /// How long it takes until the inbox has done the next order: it does one after the other.
+    pub fn inbox_ms(&mut self, at: usize) -> u64 {
+        let wait = self.disk_ms(at);
+        let disk = &mut self.hosts[at].disk;
+        disk.inbox_until = disk.inbox_until.max(self.now) + wait;
+        disk.inbox_until - self.now
+    }
+
+    /// Letters were written and synced where nobody sees them.
+    pub fn letters_staged(&mut self, at: usize, run: u64, letters: Vec<Letter>) {
+        let host = &mut self.hosts[at];
+        if host.run != run || host.engine.is_none() {
+            return;
+        }
+        let durable = !host.disk.suspect;
+        if durable {
+            host.disk.image.staged.extend(letters);
+        }
+        self.report(at, Input::LettersStaged { durable });
+    }
+
+    /// Letters were moved to the inbox.
+    pub fn letters_revealed(&mut self, at: usize, run: u64, ids: &[LetterId]) {
+        let host = &mut self.hosts[at];
+        if host.run == run && host.engine.is_some() && !host.disk.suspect {
+            host.disk.image.reveal(ids);
+            self.inbox_grows(at);
         }
     }
 

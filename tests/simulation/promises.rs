@@ -157,11 +157,7 @@ impl World {
                             ops.extend(self.ledger.ops_of_content.get(content).into_iter().flatten());
                             self.maybe_mended(*content);
                         }
-                        Write::Term(_)
-                        | Write::Lineage(_)
-                        | Write::Draining(_)
-                        | Write::Stage { .. }
-                        | Write::Reveal { .. } => {}
+                        Write::Term(_) | Write::Lineage(_) | Write::Draining(_) => {}
                     }
                 }
             }

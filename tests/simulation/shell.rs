@@ -64,11 +64,16 @@ impl World {
                     self.pause(at, 40_000, 62_000);
                 }
             }
+            // Files of their own: a crash may come between them and the rows of the database.
             Effect::StageLetters { letters } => {
                 let letters = letters.into_iter().map(|(_, letter)| letter).collect();
-                self.submit(at, Change::Stage { letters });
+                let wait = self.inbox_ms(at);
+                self.after(wait, Event::Staged { at, run, letters });
             }
-            Effect::RevealLetters { ids } => self.submit(at, Change::Reveal { ids }),
+            Effect::RevealLetters { ids } => {
+                let wait = self.inbox_ms(at);
+                self.after(wait, Event::Revealed { at, run, ids });
+            }
             Effect::Note(note) => self.noted(at, &note),
         }
     }
@@ -213,8 +218,6 @@ impl World {
             Change::Catalog { save, .. } => self.report(at, Input::CatalogSaved { save, durable: true }),
             Change::Term(term) => self.report(at, Input::TermSaved { term, durable: true }),
             Change::Lineage(_) => {}
-            Change::Stage { .. } => self.report(at, Input::LettersStaged { durable: true }),
-            Change::Reveal { .. } => self.inbox_grows(at),
             Change::Draining(draining) => self.report(at, Input::DrainingSaved { draining, durable: true }),
             Change::Content { content, size, waits } => {
                 self.trace(|| format!("h{at} holds {}", short(&content)));
@@ -241,8 +244,7 @@ impl World {
         match change {
             Change::Catalog { save, .. } => self.report(at, Input::CatalogSaved { save, durable: false }),
             Change::Term(term) => self.report(at, Input::TermSaved { term, durable: false }),
-            Change::Lineage(_) | Change::Reveal { .. } => {}
-            Change::Stage { .. } => self.report(at, Input::LettersStaged { durable: false }),
+            Change::Lineage(_) => {}
             Change::Draining(draining) => self.report(at, Input::DrainingSaved { draining, durable: false }),
             Change::Content { content, waits, .. } => {
                 self.hosts[at].disk.claims.remove(&content);

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use thorp::clock::{Moment, Rng};
 use thorp::engine::event::{AskId, Input};
 use thorp::engine::{Config, Engine, Restored};
-use thorp::types::{ContentId, InstanceId, Lineage, MachineId, NodeId, NodeRoute, Pin};
+use thorp::types::{ContentId, InstanceId, Letter, LetterId, Lineage, MachineId, NodeId, NodeRoute, Pin};
 
 /// When virtual time begins, in milliseconds.
 pub const BEGIN: u64 = 1_000_000;
@@ -140,6 +140,16 @@ pub enum Event {
         at: usize,
         run: u64,
         change: Change,
+    },
+    Staged {
+        at: usize,
+        run: u64,
+        letters: Vec<Letter>,
+    },
+    Revealed {
+        at: usize,
+        run: u64,
+        ids: Vec<LetterId>,
     },
     Check {
         at: usize,
@@ -433,6 +443,8 @@ impl World {
                     self.submit(at, change);
                 }
             }
+            Event::Staged { at, run, letters } => self.letters_staged(at, run, letters),
+            Event::Revealed { at, run, ids } => self.letters_revealed(at, run, &ids),
             Event::Check { at, run, content, nonce, asker } => self.check(at, run, content, nonce, asker),
             Event::Drop { at, run, content, until } => self.drop_copy(at, run, content, until),
             Event::Chain { at, run, put, content, size, rest, by } => {
@@ -468,6 +480,8 @@ impl World {
             | Event::Housekeep { at, .. }
             | Event::Pull { at, .. }
             | Event::Written { at, .. }
+            | Event::Staged { at, .. }
+            | Event::Revealed { at, .. }
             | Event::Check { at, .. }
             | Event::Drop { at, .. }
             | Event::Group { at, .. }

@@ -65,7 +65,7 @@ async fn a_hook_gets_the_letter_and_a_clean_environment() {
     hook(&folders, "hello", "cat > got; env | sort > variables; pwd > folder; echo to; echo err >&2");
     let running = Running::start(&folders, ONE_TRY);
     let letter = letter("nas", 1);
-    running.hooks.tell(deliver(&folders, &[letter.clone()]));
+    running.hooks.tell(deliver(&folders, std::slice::from_ref(&letter)));
     let record = record(&folders, Place::Inbox).await;
     assert_eq!((record.state, record.attempts.len()), (HookState::Done, 1));
     let attempt = &record.attempts[0];
