@@ -227,8 +227,8 @@ impl Engine {
         let members = &self.members;
         self.freshness.retain(|node, _| members.get(*node).is_some());
         for (node, was, fresh, name) in changes {
-            let lost = matches!(fresh, Freshness::Suspect | Freshness::Away) && was == Some(Freshness::Up);
-            if lost {
+            // Where copies are replaced at once, a silent node is gone without having been a suspect.
+            if was == Some(Freshness::Up) {
                 self.note(Note::NodeLost { name, node, left: fresh == Freshness::Away });
             }
             self.member_changed(node);

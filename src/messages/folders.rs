@@ -63,6 +63,15 @@ pub struct Waiting {
     pub name: String,
     /// Who sent it: the letters of one sender are handled in order.
     pub source: Box<str>,
+    /// How urgent it is: of those that wait, the more urgent ones are handled first.
+    pub priority: Priority,
+}
+
+impl Waiting {
+    pub(super) fn of(name: &str, letter: &Document) -> Waiting {
+        let priority = Priority::parse(&letter.priority).unwrap_or_default();
+        Waiting { name: name.to_owned(), source: letter.source.clone(), priority }
+    }
 }
 
 /// The folders of one node. Cheap to clone.
@@ -206,10 +215,10 @@ impl Folders {
         if !hook {
             return Ok(None);
         }
-        let source = document.source.clone();
+        let waiting = Waiting::of(name, &document);
         let record = HookRecord::pending(document);
         write_whole(&self.staged(), &self.pending().join(name), record.to_text().as_bytes())?;
-        Ok(Some(Waiting { name: name.to_owned(), source }))
+        Ok(Some(waiting))
     }
 
     /// At the start of a node, before anything else: reveals what is staged and was delivered, and

@@ -1,8 +1,9 @@
 //! Runs one hook: a program in a clean environment and a process group of its own, with a time limit.
 //!
 //! Invariants: nothing of the group is left when this returns; the group is killed before its leader
-//! is reaped, so its number cannot have become another's; neither what a hook does not read nor
-//! what it leaves open keeps us waiting.
+//! is reaped, so its number cannot have become another's; what a hook reads is whole before it starts,
+//! so one that outlives a killed node is not given half a letter; neither what it does not read nor what
+//! it leaves open keeps us waiting.
 
 use super::letter_file::format_time;
 use super::records::Attempt;
@@ -10,13 +11,13 @@ use super::stopped;
 use crate::limits::{HOOK_OUTPUT_BYTES, HOOK_PIPE_WAIT, HOOK_STOP_GRACE, HOOK_TERM_GRACE};
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process_group, waitid};
 use std::ffi::OsString;
-use std::io::{self, PipeReader};
+use std::io::{self, PipeReader, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
-use std::process::{Child, ChildStdin, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
 
@@ -86,6 +87,9 @@ impl Run {
     /// returns.
     fn spawn(&self) -> io::Result<(Child, PipeReader)> {
         let (reader, writer) = io::pipe()?;
+        let mut input = tempfile::tempfile_in(&self.folder)?;
+        input.write_all(self.input.as_bytes())?;
+        input.rewind()?;
         let kept = KEPT.iter().filter_map(|name| Some((*name, std::env::var_os(name)?)));
         let child = Command::new(&self.program)
             .env_clear()
@@ -93,7 +97,7 @@ impl Run {
             .envs(self.variables.iter().map(|(name, value)| (*name, value)))
             .current_dir(&self.folder)
             .process_group(0)
-            .stdin(Stdio::piped())
+            .stdin(input)
             .stdout(writer.try_clone()?)
             .stderr(writer)
             .spawn()?;
@@ -109,7 +113,6 @@ impl Run {
         attempt: &mut Attempt,
     ) -> bool {
         let group = Group(Pid::from_child(&child));
-        let feeding = tokio::spawn(feed(child.stdin.take(), self.input.clone()));
         let (tail_sender, mut tail) = watch::channel(Tail::default());
         let reading = tokio::spawn(read(output, tail_sender));
         let mut exited = tokio::task::spawn_blocking(move || group.wait_for_leader());
@@ -131,7 +134,6 @@ impl Run {
         if let Ok(Ok(status)) = status {
             (attempt.exit, attempt.signal) = (status.code(), status.signal());
         }
-        feeding.abort();
         let _ = tokio::time::timeout(HOOK_PIPE_WAIT, tail.wait_for(|tail| tail.ended)).await;
         reading.abort();
         attempt.output = tail.borrow().text();
@@ -163,14 +165,6 @@ impl Group {
             self.signal(Signal::KILL);
             let _ = exited.await;
         }
-    }
-}
-
-/// Writes the letter; a hook that does not read it is no error.
-async fn feed(stdin: Option<ChildStdin>, input: String) {
-    let Some(stdin) = stdin else { return };
-    if let Ok(mut sender) = pipe::Sender::from_owned_fd(OwnedFd::from(stdin)) {
-        let _ = sender.write_all(input.as_bytes()).await;
     }
 }
 

@@ -15,7 +15,7 @@ use crate::types::{Letter, LetterId, LetterType, MachineId, NewLetter, Priority}
 use crate::wire::message::{ErrorCode, Reply, Request};
 use serde_json::{Value, json};
 use std::sync::Arc;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinHandle;
 
 /// Orders that wait for the disk. The engine gives the next letters to stage only once the last are
@@ -60,7 +60,10 @@ impl Mail {
         tokio::spawn(cleaning::run(folders.clone(), options.messages, stopping()));
         let name: Box<str> = options.name.as_str().into();
         let (shared, machine, source) = (Arc::clone(shared), options.machine.clone(), name.clone());
-        let give = move |letter| post(Arc::clone(&shared), machine.clone(), source.clone(), letter);
+        let turn = Arc::new(Mutex::new(()));
+        let give = move |letter| {
+            post(Arc::clone(&shared), Arc::clone(&turn), machine.clone(), source.clone(), letter)
+        };
         let stop = stopping();
         tokio::spawn(outbox::run(folders, name, give, Arc::clone(&nudge), stop));
         Mail { orders, hooks, nudge, ending }
@@ -130,12 +133,23 @@ fn logged<T>(what: &str, done: Result<std::io::Result<T>, tokio::task::JoinError
     }
 }
 
-/// Gives a letter of the outbox to this node's own engine.
-async fn post(shared: Arc<Shared>, machine: MachineId, source: Box<str>, letter: NewLetter) -> Posted {
+/// Gives a letter of the outbox to this node's own engine. Those that are given at once take turns, which are
+/// in the order of asking for them: where there is little room, the one behind may find it first.
+async fn post(
+    shared: Arc<Shared>,
+    turn: Arc<Mutex<()>>,
+    machine: MachineId,
+    source: Box<str>,
+    letter: NewLetter,
+) -> Posted {
     let sender = shared.identity.node;
     let request = Box::new(Request::Post { sender, source, letters: vec![letter], wait_ms: 0 });
     let (ask, answer) = shared.asks.begin();
-    let reply = match shared.heard.send(Input::Asked { ask, machine, request }).await {
+    let given = {
+        let _turn = turn.lock().await;
+        shared.heard.send(Input::Asked { ask, machine, request }).await
+    };
+    let reply = match given {
         Ok(()) => answer.await.ok(),
         Err(_) => None,
     };

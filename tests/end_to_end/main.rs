@@ -16,6 +16,11 @@
 //! | `counts` | as many copies as asked, each on another machine |
 //! | `deaths` | nodes that die, leave and come back |
 //! | `memory` | how much of it a node takes with many files |
+//! | `letters` | sending messages, hooks, and reading the folders of messages |
+//! | `messages` | messages arrive, whoever is off or goes |
+//! | `killed` | messages to a machine that is killed meanwhile: each once, in order |
+//! | `outbox` | messages sent by files; what failed |
+//! | `hooks` | programs that are run for messages and events |
 //! | `starting` | `thorp up` where it cannot work, keys, no cluster |
 //! | `answers` | exit codes, JSON, closed pipes, full disks, the demo |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -27,7 +32,12 @@ mod damaged;
 mod deaths;
 mod disks;
 mod files;
+mod hooks;
+mod killed;
+mod letters;
 mod memory;
+mod messages;
+mod outbox;
 mod process;
 mod rot;
 mod starting;

@@ -10,7 +10,7 @@
 //! Environment: `THORP_REQUIRE_LAN=1`; `THORP_LAN_USERNS=1` (a user namespace even for root);
 //! `THORP_LAN_DEADLINE=<seconds>` for the whole run; `THORP_LAN_KEEP=1` keeps the folders;
 //! `THORP_BINARY=<path>` for another build; `THORP_JEPSEN_SECONDS` and `THORP_JEPSEN_SEED` for the
-//! run under random faults (`jepsen`).
+//! run under random faults (`jepsen`); `THORP_MESSAGES_COUNT` for the messages of `messages`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
 mod cluster;
@@ -21,6 +21,7 @@ mod files;
 mod jepsen;
 mod keys;
 mod measure;
+mod messages;
 mod network;
 mod probe;
 mod process;
@@ -50,6 +51,8 @@ const TESTS: &[Test] = &[
     Test("both_sides_of_a_split_keep_what_was_put", failures::split),
     Test("a_get_survives_the_death_of_a_holder", failures::dead_holder_during_get),
     Test("a_put_survives_the_death_of_a_holder", failures::dead_holder_during_put),
+    Test("the_checker_of_messages_finds_what_is_planted", messages::checker_finds_what_is_planted),
+    Test("each_message_comes_once_in_order_whoever_is_off", messages::many_messages),
     Test("the_checker_of_random_faults_finds_what_is_planted", jepsen::checker_finds_what_is_planted),
     Test("nothing_acknowledged_is_lost_under_random_faults", jepsen::random_faults),
 ];

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 /// How often the inbox is listed while it is followed, whatever the system says of changes.
 const LISTING: Duration = Duration::from_secs(1);
+/// How often it is listed at a time, while it changes.
+const LISTINGS_MAX: usize = 10;
 
 /// Lists the inbox, or follows it.
 ///
@@ -44,6 +46,20 @@ pub fn run(context: &Context, arguments: &InboxArguments) -> Result<Outcome, Fai
         }
     }
     Ok(Outcome::Done)
+}
+
+/// The names in the inbox. A folder that changes while it is listed may show a file and not the one before it, so
+/// it is listed until that says twice the same, or for long enough.
+fn settled(folders: &Folders) -> std::io::Result<Vec<String>> {
+    let mut names = folders.names(Place::Inbox)?;
+    for _ in 0..LISTINGS_MAX {
+        let again = folders.names(Place::Inbox)?;
+        if again == names {
+            break;
+        }
+        names = again;
+    }
+    Ok(names)
 }
 
 /// Removes messages that were shown; gives those whose hook is still to be run.
@@ -78,8 +94,7 @@ fn follow(context: &Context, folders: &Folders, ack: bool) -> Result<Outcome, Fa
             // Without the system's word, or before there is an inbox, it is listed.
             watching = watch(&folders.place(Place::Inbox), tell).ok();
         }
-        let names =
-            folders.names(Place::Inbox).map_err(|error| refused(folders, Place::Inbox, "read", &error))?;
+        let names = settled(folders).map_err(|error| refused(folders, Place::Inbox, "read", &error))?;
         for name in names.iter().filter(|name| !shown.contains(*name)) {
             let Some(listed) = folders.load(Place::Inbox, name) else { continue };
             let row = LetterRow::new(listed);

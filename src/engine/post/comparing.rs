@@ -183,7 +183,10 @@ impl Engine {
         self.save_mail_rows(writes);
         if !self.congestion.holds_up(from) {
             let mut lacking = self.posting.mailbox.lacking(after, streams, last);
-            lacking.sort_by_key(|place| (place.stream.priority, *place));
+            let mailbox = &self.posting.mailbox;
+            lacking.sort_by_cached_key(|place| {
+                (place.stream.priority, mailbox.letter(*place).map(|letter| letter.created_us), *place)
+            });
             let letters = lacking.into_iter().take(LACKING_MAX).filter_map(|place| {
                 self.posting.mailbox.letter(place).map(|letter| (place, Letter::clone(letter)))
             });

@@ -4,9 +4,10 @@ use super::super::Engine;
 use super::super::event::Effect;
 use super::super::exchange::AfterSave;
 use crate::messages::mailbox::Merged;
-use crate::types::{Letter, LetterId, NodeId, Priority, StreamId};
+use crate::types::{Letter, LetterId, LetterPlace, NodeId, Priority, StreamId};
 use crate::wire::message::Message;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// What the shell is making durable.
 #[derive(Debug)]
@@ -46,40 +47,52 @@ impl Engine {
         }
     }
 
-    fn stage(&mut self) {
+    /// What is due next of all streams together, the most urgent first and then in the order of sending: a
+    /// sender that was started anew goes on in another stream. Gives also up to where each stream is given then.
+    fn next_due(&mut self) -> (BTreeMap<StreamId, u64>, Vec<(LetterPlace, Arc<Letter>)>) {
         let me = self.config.node;
         let (mut upto, mut due) = (BTreeMap::new(), Vec::new());
-        let mut streams: Vec<StreamId> = std::mem::take(&mut self.posting.look).into_iter().collect();
-        streams.sort_by_key(|stream| (stream.priority, *stream));
-        let mut streams = streams.into_iter();
-        for stream in streams.by_ref() {
+        for stream in std::mem::take(&mut self.posting.look) {
             let mailbox = &self.posting.mailbox;
             let from = self.posting.taken.get(&stream).copied();
             let from = from.unwrap_or_else(|| mailbox.cursor(me, stream));
-            let room = STAGE_MAX - due.len();
-            let (letters, at) = mailbox.due(me, stream, from, room);
-            let full = letters.len() == room;
+            let (letters, at) = mailbox.due(me, stream, from, STAGE_MAX);
+            let full = letters.len() == STAGE_MAX;
             match mailbox.has_gap(stream, at) {
                 Some(_) if !full => drop(self.posting.gaps.entry(stream).or_insert(self.now)),
                 _ => drop(self.posting.gaps.remove(&stream)),
+            }
+            if full {
+                self.posting.look.insert(stream);
             }
             if at > from {
                 self.posting.taken.insert(stream, at);
                 if !letters.is_empty() || mailbox.is_meant(me, stream, from, at) {
                     upto.insert(stream, at);
                 }
-                due.extend(letters);
             }
-            if full {
-                self.posting.look.insert(stream);
-                break;
+            // The times are a peer's word; the order of a stream is that of its numbers.
+            let mut sent_us = 0;
+            for (place, letter) in letters {
+                sent_us = letter.created_us.max(sent_us);
+                due.push((sent_us, place, letter));
             }
         }
-        self.posting.look.extend(streams);
+        due.sort_by_key(|(sent_us, place, _)| (place.stream.priority, *sent_us, *place));
+        for (_, place, _) in due.drain(due.len().min(STAGE_MAX)..).rev() {
+            let before = place.number - 1;
+            self.posting.taken.insert(place.stream, before);
+            self.posting.look.insert(place.stream);
+            upto.insert(place.stream, before);
+        }
+        (upto, due.into_iter().map(|(_, place, letter)| (place, letter)).collect())
+    }
+
+    fn stage(&mut self) {
+        let (upto, mut due) = self.next_due();
         if upto.is_empty() {
             return;
         }
-        due.sort_by_key(|(place, letter)| (place.stream.priority, letter.created_us, place.number));
         // One that was posted twice may wait under two numbers.
         let mut once = BTreeSet::new();
         due.retain(|(_, letter)| once.insert(letter.id));

@@ -453,3 +453,32 @@ fn commands_share_the_streams_of_the_node_that_takes_their_letters() {
     let streams = cluster.hosts[1].disk.mail.keys().filter(|key| matches!(key, MailKey::Stream(_))).count();
     assert_eq!(streams, 1);
 }
+
+#[test]
+fn letters_of_several_runs_of_a_sender_arrive_in_order() {
+    let mut cluster = Cluster::new(&[AUTO; 3]);
+    cluster.run(3_000);
+    let leader = cluster.leader().expect("a leader");
+    let mut others = (0..3).filter(|at| *at != leader);
+    let (sender, off) = (others.next().expect("one"), others.next().expect("one"));
+    cluster.kill(off);
+    cluster.run(8_000);
+    // Each run has fewer letters than the next, but together more than are delivered at a time; which run's
+    // number is the greater says nothing of which was first.
+    let mut sent = Vec::new();
+    for (count, generation) in [(40, 300), (40, 200), (60, 100)] {
+        cluster.kill(sender);
+        cluster.hosts[sender].disk.generation = generation;
+        cluster.start(sender);
+        cluster.run(8_000);
+        for _ in 0..count {
+            let n = u8::try_from(sent.len()).expect("few");
+            cluster.post(sender, vec![letter(n, Some(&format!("h{off}")))], 0);
+            sent.push(n);
+        }
+        cluster.run(2_000);
+    }
+    cluster.start(off);
+    cluster.run(12_000);
+    assert_eq!(cluster.inbox(off), sent);
+}

@@ -3,8 +3,8 @@
 //! The truth is on the disk: [`Folders::reveal`] notes a letter as waiting before it is seen, and the
 //! note goes when the hook is done or has given up. What is told to [`Hooks::tell`] only saves
 //! the wait for the next listing. A hook that runs when the node is killed is run again. Letters of
-//! one sender are handled in order, one after the other; those of different senders at once, as
-//! many as allowed.
+//! one sender are handled in order, the more urgent that wait first, one after the other; those of
+//! different senders at once, as many as allowed.
 
 use crate::clock;
 use crate::limits::{
@@ -96,7 +96,7 @@ impl Hooks {
 #[derive(Debug, Default)]
 struct Lanes {
     /// Of each sender that has a hook running: what comes next. Names sort by time.
-    next: BTreeMap<Box<str>, BTreeSet<String>>,
+    next: BTreeMap<Box<str>, BTreeSet<(Priority, String)>>,
     /// Waiting or running, so that none is taken twice.
     known: BTreeSet<String>,
 }
@@ -109,7 +109,7 @@ impl Lanes {
         }
         match self.next.get_mut(&waiting.source) {
             Some(next) => {
-                next.insert(waiting.name);
+                next.insert((waiting.priority, waiting.name));
                 None
             }
             None => {
@@ -126,7 +126,7 @@ impl Lanes {
         }
         let source = &over.waiting.source;
         match self.next.get_mut(source).and_then(BTreeSet::pop_first) {
-            Some(name) => Some(Waiting { name, source: source.clone() }),
+            Some((priority, name)) => Some(Waiting { name, source: source.clone(), priority }),
             None => {
                 self.next.remove(source);
                 None
@@ -197,10 +197,10 @@ impl Runner {
                     continue;
                 }
                 if let Ok(record) = HookRecord::read(&pending.join(&name)) {
-                    let source = record.letter.map(|letter| letter.source).unwrap_or_default();
-                    found.push(Waiting { name, source });
+                    found.extend(record.letter.map(|letter| Waiting::of(&name, &letter)));
                 }
             }
+            found.sort_by_key(|waiting| waiting.priority);
             Ok(found)
         });
         listed.await.unwrap_or_else(|error| {
