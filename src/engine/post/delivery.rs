@@ -26,6 +26,9 @@ pub(super) const CURSORS_INTERVAL_MS: u64 = 15;
 /// it was on two disks that both failed, or was never acknowledged.
 const GAP_MS_MAX: u64 = 3_600_000;
 
+/// A letter that is due, and its place.
+type Due = (LetterPlace, Arc<Letter>);
+
 impl Engine {
     /// Gives the shell what is to be delivered, and tells others how far this node is.
     pub(in crate::engine) fn flush_letters(&mut self) {
@@ -49,7 +52,7 @@ impl Engine {
 
     /// What is due next of all streams together, the most urgent first and then in the order of sending: a
     /// sender that was started anew goes on in another stream. Gives also up to where each stream is given then.
-    fn next_due(&mut self) -> (BTreeMap<StreamId, u64>, Vec<(LetterPlace, Arc<Letter>)>) {
+    fn next_due(&mut self) -> (BTreeMap<StreamId, u64>, Vec<Due>) {
         let me = self.config.node;
         let (mut upto, mut due) = (BTreeMap::new(), Vec::new());
         for stream in std::mem::take(&mut self.posting.look) {
