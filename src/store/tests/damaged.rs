@@ -49,6 +49,8 @@ const ALL: [Damage; 16] = [
 /// A data folder with something of everything, and the files in it by kind.
 struct Patient {
     folder: TempDir,
+    /// What was in the place of the damage.
+    aside: TempDir,
     small: Sample,
     large: [Sample; 2],
 }
@@ -69,7 +71,7 @@ impl Patient {
         let unfinished = Sample::new(random(2 << 20, 4));
         unfinished.send_first(&mut store.receive(), unfinished.chunks.len() / 4 * 3);
         drop(store);
-        Patient { folder, small, large }
+        Patient { folder, aside: tempfile::tempdir().expect("a folder"), small, large }
     }
 
     fn path(&self, file: &str) -> PathBuf {
@@ -111,10 +113,7 @@ impl Patient {
             }
             Swapped | Foreign => fs::write(&path, self.other(file, damage)).expect("written"),
             Removed | Folder | Fifo | Link => {
-                let aside = self.folder.path().parent().expect("above").join(format!(
-                    "aside-{}-{file}",
-                    self.folder.path().file_name().expect("a name").display()
-                ));
+                let aside = self.aside.path().join(file);
                 fs::rename(&path, &aside).expect("moved");
                 match damage {
                     Folder => fs::create_dir(&path).expect("made"),
