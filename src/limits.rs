@@ -383,6 +383,8 @@ pub const SPANS_MAX: usize = 2 * (LETTERS_MAX + STREAMS_MAX);
 /// Largest file in the outbox, in bytes: a payload at its limit with every character escaped, and
 /// the rest of the document.
 pub const LETTER_FILE_BYTES_MAX: u64 = 1 << 20;
+/// Files of letters that are synced at once: beyond that the disk of a measurement took no more.
+pub const SYNCS_AT_ONCE: usize = 8;
 /// How often the outbox is listed although nobody told of a change.
 pub const OUTBOX_RESCAN: Duration = Duration::from_secs(5);
 /// The same where the system tells of no changes.

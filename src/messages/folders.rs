@@ -15,7 +15,7 @@
 
 use super::MessagesError;
 use super::disk::{
-    SCRATCH, free_name, move_into, names, read_bounded, remove, sync_folder, write_synced, write_whole,
+    SCRATCH, free_name, move_into, names, read_bounded, remove, sync_folder, write_all_synced, write_whole,
 };
 use super::hook_file;
 use super::letter_file::{Document, file_name, parse_file_name};
@@ -167,10 +167,11 @@ impl Folders {
     /// When the disk refuses; then none of them counts.
     pub fn stage(&self, letters: &[(Priority, Letter)]) -> io::Result<()> {
         let staged = self.staged();
-        for (priority, letter) in letters {
+        let file = |(priority, letter): &(Priority, Letter)| {
             let path = staged.join(file_name(letter.created_us, letter.id));
-            write_synced(&path, Document::of(*priority, letter).to_text().as_bytes())?;
-        }
+            (path, Document::of(*priority, letter).to_text().into_bytes())
+        };
+        write_all_synced(&letters.iter().map(file).collect::<Vec<_>>())?;
         sync_folder(&staged)
     }
 

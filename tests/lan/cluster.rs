@@ -307,7 +307,7 @@ impl Cluster {
 }
 
 /// The binary under test: the one built with the tests, unless `THORP_BINARY` names another.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     let named = std::env::var_os("THORP_BINARY").map(PathBuf::from);
     named.unwrap_or_else(|| env!("CARGO_BIN_EXE_thorp").into())
 }

@@ -13,6 +13,7 @@
 //! run under random faults (`jepsen`); `THORP_MESSAGES_COUNT` for the messages of `messages`.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, clippy::print_stderr, clippy::exit)]
 
+mod bench;
 mod cluster;
 mod discovery;
 mod enter;
@@ -61,10 +62,11 @@ const TESTS: &[Test] = &[
 const MEASUREMENTS: &[Test] = &[
     Test("measure_how_long_a_takeover_takes", measure::takeover),
     Test("measure_how_long_a_healed_split_takes", measure::healed_split),
+    Test("measure_messages_beside_mosquitto_and_nats", bench::compare),
 ];
 
 fn main() -> ExitCode {
-    if let Some(code) = probe::answer() {
+    if let Some(code) = probe::answer().or_else(bench::programs::answer) {
         return code;
     }
     runner::run(TESTS, MEASUREMENTS)

@@ -9,7 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 use thorp::clock;
 
-fn number(variable: &str, default: u64) -> u64 {
+/// A number that the environment may set.
+pub fn number(variable: &str, default: u64) -> u64 {
     std::env::var(variable).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
 }
 
