@@ -19,9 +19,11 @@ use thorp::clock;
 /// Hosts, each with a node that sends and receives.
 const HOSTS: usize = 5;
 /// Messages in all, unless `THORP_MESSAGES_COUNT` says otherwise.
-const COUNT_DEFAULT: u64 = 1_000;
+const COUNT_DEFAULT: u64 = 10_000;
 /// Files that lie in an outbox at a time.
 const OUTBOX_FILES: usize = 100;
+/// The disk of each node.
+const DISK_MEBIBYTES: u64 = 1_024;
 /// How often an inbox is listed to be listed twice alike.
 const LISTINGS_MAX: usize = 20;
 /// Hosts whose inbox is emptied as it fills.
@@ -108,7 +110,8 @@ struct Post {
 
 impl Post {
     fn of(host: &Host) -> Post {
-        Post { host: host.number, folder: host.folder.join("node/messages"), sent: 0, got: Vec::new() }
+        let folder = host.outside(&host.folder.join("node/messages"));
+        Post { host: host.number, folder, sent: 0, got: Vec::new() }
     }
 
     /// Puts the next messages into the outbox, where there is room for them.
@@ -277,6 +280,8 @@ pub fn many_messages() -> Verdict {
     let each = count.div_ceil(HOSTS as u64);
     runner::allow(s(count / 20));
     let lan = Lan::new(HOSTS);
+    // In memory: to remove tens of thousands of files takes longer than to send them.
+    lan.hosts().iter().for_each(|host| host.mount_disk(&host.folder.join("node"), DISK_MEBIBYTES));
     let mut cluster = Cluster::start(&lan, 1..=HOSTS, &[]);
     let posts: Vec<Post> = lan.hosts().iter().map(Post::of).collect();
     let load = Load { each, sent: AtomicU64::new(0), is_over: AtomicBool::new(false) };

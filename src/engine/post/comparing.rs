@@ -5,10 +5,10 @@ use super::super::exchange::AfterSave;
 use crate::clock::Moment;
 use crate::discovery::membership::Freshness;
 use crate::limits::PAGE_BYTES_TARGET;
-use crate::types::{Letter, LetterPlace, NodeId, StreamId};
+use crate::types::{InstanceId, Letter, LetterPlace, NodeId, StreamId};
 use crate::wire::mail::{RosterRow, StreamState, StreamSummary};
 use crate::wire::message::Message;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// What is known of others' mailboxes.
 #[derive(Debug, Default)]
@@ -23,6 +23,8 @@ pub(super) struct Comparing {
     asked: BTreeMap<NodeId, Moment>,
     /// When each was last told because it asked, or because letters that came from it are missing.
     answered: BTreeMap<NodeId, Moment>,
+    /// Runs of peers that were told of letters of this node's earlier runs.
+    told_older: BTreeMap<NodeId, InstanceId>,
 }
 
 /// How often the proxy is told the digest, in milliseconds.
@@ -50,6 +52,11 @@ impl Comparing {
     pub(super) fn retain(&mut self, known: impl Fn(NodeId) -> bool) {
         self.asked.retain(|node, _| known(*node));
         self.answered.retain(|node, _| known(*node));
+    }
+
+    /// What was told to others may have been lost with the link.
+    pub(super) fn retain_told(&mut self, up: &BTreeSet<NodeId>) {
+        self.told_older.retain(|node, _| up.contains(node));
     }
 }
 
@@ -116,6 +123,24 @@ impl Engine {
         if self.my_digest() != digest {
             self.posting.comparing.asked.insert(from, now);
             self.tell_mailbox(from, true);
+        }
+    }
+
+    /// Before the first letters of this run to `to`: those of earlier runs that it has not got. They were lost with
+    /// this node's last links, and would else come by comparison, behind newer ones.
+    pub(super) fn tell_older(&mut self, to: NodeId) {
+        let run = self.presence_of(to).map(|presence| presence.instance);
+        let told = self.posting.comparing.told_older.get(&to).copied();
+        let Some(run) = run.filter(|run| told != Some(*run) && !self.congestion.holds_up(to)) else { return };
+        self.posting.comparing.told_older.insert(to, run);
+        let (me, mine) = (self.config.node, self.config.instance);
+        let older = |stream: &StreamId| stream.sender == me && stream.instance != mine;
+        let mut letters = self.posting.mailbox.waiting_of(to, older);
+        letters.sort_by_key(|(place, letter)| (place.stream.priority, letter.created_us, *place));
+        letters.truncate(LACKING_MAX);
+        let letters = letters.into_iter().map(|(place, letter)| (place, Letter::clone(&letter)));
+        for page in pages(letters.collect()) {
+            self.send(to, Message::Letters { letters: page, ack: None });
         }
     }
 

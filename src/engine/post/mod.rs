@@ -281,6 +281,7 @@ impl Engine {
         };
         self.posting.posts.insert(id, post);
         let save = self.save_mail(merged);
+        up.iter().for_each(|node| self.tell_older(*node));
         for (ack, page) in pages {
             for node in &up {
                 self.send(*node, Message::Letters { letters: page.clone(), ack: Some(ack) });
@@ -423,6 +424,7 @@ impl Engine {
 
     fn tell_posts_again(&mut self) {
         let up: BTreeSet<NodeId> = self.up_nodes().map(|node| node.node).collect();
+        self.posting.comparing.retain_told(&up);
         let (now, posting) = (self.now, &mut self.posting);
         let mut again = Vec::new();
         for post in posting.posts.values_mut() {

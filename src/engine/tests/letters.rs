@@ -482,3 +482,29 @@ fn letters_of_several_runs_of_a_sender_arrive_in_order() {
     cluster.run(12_000);
     assert_eq!(cluster.inbox(off), sent);
 }
+
+#[test]
+fn letters_of_a_run_that_were_lost_on_the_way_come_before_those_of_the_next() {
+    let mut cluster = Cluster::new(&[AUTO; 3]);
+    cluster.run(3_000);
+    let leader = cluster.leader().expect("a leader");
+    let mut others = (0..3).filter(|at| *at != leader);
+    let (sender, lacks) = (others.next().expect("one"), others.next().expect("one"));
+    for n in 1..=5 {
+        cluster.lose_letters_to = (n > 2).then_some(lacks);
+        cluster.post(sender, vec![letter(n, None)], 0);
+        cluster.run(20);
+    }
+    cluster.kill(sender);
+    cluster.lose_letters_to = None;
+    cluster.start(sender);
+    // As soon as it hears the others.
+    cluster.run(200);
+    for n in 6..=10 {
+        cluster.post(sender, vec![letter(n, None)], 0);
+        cluster.run(20);
+    }
+    cluster.run(8_000);
+    assert_eq!(cluster.inbox(leader), (1..=10).collect::<Vec<u8>>());
+    assert_eq!(cluster.inbox(lacks), (1..=10).collect::<Vec<u8>>());
+}

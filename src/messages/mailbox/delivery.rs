@@ -8,6 +8,24 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 impl Mailbox {
+    /// The letters of some streams that wait for `node`.
+    #[must_use]
+    pub fn waiting_of(
+        &self,
+        node: NodeId,
+        which: impl Fn(&StreamId) -> bool,
+    ) -> Vec<(LetterPlace, Arc<Letter>)> {
+        let mut waiting = Vec::new();
+        for (id, stream) in self.streams.iter().filter(|(id, _)| which(id)) {
+            let after = stream.cursors.get(&node).copied().unwrap_or(0);
+            let later = stream.letters.range((Bound::Excluded(after), Bound::Unbounded));
+            let meant = later.filter(|(_, letter)| letter.addressees.binary_search(&node).is_ok());
+            let place = |number: &u64| LetterPlace { stream: *id, number: *number };
+            waiting.extend(meant.map(|(number, letter)| (place(number), Arc::clone(letter))));
+        }
+        waiting
+    }
+
     /// Whether a letter that is held between two numbers is meant for `node`.
     #[must_use]
     pub fn is_meant(&self, node: NodeId, stream: StreamId, after: u64, upto: u64) -> bool {
