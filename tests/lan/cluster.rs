@@ -270,6 +270,15 @@ impl Cluster {
         if agree { Ok(views[0].clone()) } else { Err(format!("{views:#?}")) }
     }
 
+    /// Waits until all agree, and their catalogs are equal: what one missed while it was away has come in.
+    #[track_caller]
+    pub fn settle_catalogs(&self, limit: Duration) {
+        wait_until(limit, "all nodes have one catalog", || {
+            let status = self.agreed()?;
+            if status.catalogs.len() == 1 { Ok(()) } else { Err(format!("{:?}", status.catalogs)) }
+        });
+    }
+
     /// Where the node of that name is in `nodes`.
     #[track_caller]
     pub fn position(&self, name: &str) -> usize {
@@ -322,6 +331,8 @@ pub struct Status {
     /// Whether a key is set.
     pub is_secured: bool,
     nodes: Vec<(String, String, String, BTreeSet<String>)>,
+    /// What the nodes that are up and keep a catalog say of theirs; equal catalogs say the same.
+    catalogs: BTreeSet<String>,
 }
 
 impl Status {
@@ -329,17 +340,22 @@ impl Status {
         let wrong = || format!("not what `status` should say: {value}");
         let cluster = &value["cluster"];
         let mut nodes = Vec::new();
+        let mut catalogs = BTreeSet::new();
         for node in value["nodes"].as_array().ok_or_else(wrong)? {
             let word = |key: &str| node[key].as_str().map(str::to_owned).ok_or_else(wrong);
             let roles = node["roles"].as_array().ok_or_else(wrong)?;
             let roles = roles.iter().filter_map(Value::as_str).map(str::to_owned).collect();
             nodes.push((word("id")?, word("name")?, word("state")?, roles));
+            if node["state"] == "up" {
+                catalogs.extend(node["catalog"].as_str().map(str::to_owned));
+            }
         }
         Ok(Status {
             proxy: cluster["proxy"].as_str().ok_or_else(wrong)?.to_owned(),
             term: cluster["term"].as_u64().ok_or_else(wrong)?,
             is_secured: cluster["secured"].as_bool().ok_or_else(wrong)?,
             nodes,
+            catalogs,
         })
     }
 

@@ -12,7 +12,7 @@ mod letters;
 pub use letters::{FlushDocument, HookPart, LetterRow, RetriedRow, RetryDocument};
 
 use crate::cli::units::format_rfc3339_seconds;
-use crate::types::{DiskState, NodeId, NodeRoute};
+use crate::types::{DiskState, NodeId, NodeRoute, Pin};
 use crate::wire::message::{
     ClusterStatus, Explanation, FileState, HolderState, NodeState, NodeStatus, Row, Waiting,
 };
@@ -112,6 +112,8 @@ pub struct NodePart {
     pub free_bytes: u64,
     /// Contents that it holds.
     pub contents: u64,
+    /// Digest of its list of files, as hex: nodes whose lists are equal say the same. `null` of one that keeps no list.
+    pub catalog: Option<String>,
     /// Of the program.
     pub version: String,
 }
@@ -177,6 +179,7 @@ impl NodePart {
             used_bytes: presence.used_bytes,
             free_bytes: presence.free_bytes,
             contents: presence.contents,
+            catalog: (presence.pin != Pin::Client).then(|| format!("{:016x}", presence.catalog_digest)),
             version: presence.version.to_string(),
         }
     }

@@ -36,7 +36,7 @@ fn presence(number: u8) -> Presence {
         free_bytes: 20,
         contents: 4,
         inventory_digest: 0,
-        catalog_digest: 0,
+        catalog_digest: 31,
         lineage: vec![Lineage([2; 16])],
         established: true,
         wall_ms: 0,
@@ -61,7 +61,7 @@ fn status_has_the_promised_keys() {
         r#"{"cluster":{"name":"house","id":"02020202020202020202020202020202","secured":true,"term":5,"#,
         r#""proxy":"01010101010101010101010101010101"},"nodes":[{"id":"01010101010101010101010101010101","#,
         r#""name":"attic","machine":"box","addr":"10.0.0.7:7667","roles":["proxy","storage"],"state":"up","disk":"full","#,
-        r#""capacity_bytes":30,"used_bytes":10,"free_bytes":20,"contents":4,"version":"0.1.0"}],"#,
+        r#""capacity_bytes":30,"used_bytes":10,"free_bytes":20,"contents":4,"catalog":"000000000000001f","version":"0.1.0"}],"#,
         r#""files":{"count":10,"bytes":99,"ok":4,"healing":3,"degraded":2,"lost":1},"messages":{"waiting":3}}"#,
     );
     let document = StatusDocument::new("house", true, &status);

@@ -107,8 +107,8 @@ fn remove_behind_its_back(
         }
     }
     cluster.nodes.push(lan.host(away).up(&nemesis::OPTIONS));
-    cluster.settle(s(20));
-    // Its own catalog has come in when the proxy has counted all copies again.
+    // What it has on disk when all ends must be what the others have, so it gets the time to learn it.
+    cluster.settle_catalogs(s(30));
     let rows = quiet_rows(client).unwrap_or_else(|(rows, _)| rows);
     for row in rows.iter().filter(|row| removed.contains(base(&row.name))) {
         findings.add(Kind::Resurrected, format!("resurrected by h{away}: {row:?}"));
@@ -116,9 +116,15 @@ fn remove_behind_its_back(
     removed
 }
 
+type Names = Vec<(FileName, Vec<Version>)>;
+
+/// What one catalog has and another lacks.
+fn only_in<'a>(one: &'a Names, other: &Names) -> Vec<&'a (FileName, Vec<Version>)> {
+    one.iter().filter(|name| !other.contains(name)).collect()
+}
+
 /// Ends the nodes and opens their stores: equal catalogs, and enough disks with each content.
 fn look_at_disks(cluster: Cluster, left: &[&Row], findings: &mut Findings) {
-    type Names = Vec<(FileName, Vec<Version>)>;
     let folders: Vec<_> = cluster.nodes.iter().map(|node| (node.name.clone(), node.data_outside())).collect();
     cluster.nodes.into_iter().for_each(crate::cluster::Node::stop);
     let mut first: Option<(String, Names)> = None;
@@ -132,8 +138,14 @@ fn look_at_disks(cluster: Cluster, left: &[&Row], findings: &mut Findings) {
         match &first {
             None => first = Some((name, loaded.names)),
             Some((other, names)) if *names != loaded.names => {
-                findings
-                    .add(Kind::Wrong, format!("wrong: {name} and {other} have different catalogs on disk"));
+                let differ = [only_in(names, &loaded.names), only_in(&loaded.names, names)];
+                findings.add(
+                    Kind::Wrong,
+                    format!(
+                        "wrong: catalogs on disk: only {other} has {:?}, only {name} has {:?}",
+                        differ[0], differ[1]
+                    ),
+                );
             }
             Some(_) => {}
         }
