@@ -10,6 +10,7 @@
 //! | [`clock`] | moments, wall time, randomness | ground |
 //! | [`types`] | shared nouns | pure |
 //! | [`config`] | option, environment, file, default | ground |
+//! | [`documents`] | JSON of commands and of HTTP | pure |
 //! | [`wire`] | datagrams, frames, stored records: the only one that knows bytes | pure |
 //! | [`discovery`] | who is here: membership (pure), broadcast (shell) | |
 //! | [`roles`] | who leads: election (pure); what a disk can take (shell) | |
@@ -29,6 +30,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod discovery;
+pub mod documents;
 pub mod engine;
 pub mod identity;
 pub mod limits;
