@@ -21,6 +21,7 @@
 //! | [`store`] | contents and catalog on disk | shell |
 //! | [`transfer`] | moves contents: chunks and manifests (pure), put chain, striped get | |
 //! | [`node`] | the daemon: selects one input, applies it, performs the effects | shell |
+//! | [`web`] | HTTP: the page, files, channels, the cluster's state | shell |
 //! | [`cli`] | commands, printing, exit codes | shell |
 //!
 //! `docs/architecture.md` has the import table, the decisions and their reasons.
@@ -41,4 +42,5 @@ pub mod roles;
 pub mod store;
 pub mod transfer;
 pub mod types;
+pub mod web;
 pub mod wire;
