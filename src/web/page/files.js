@@ -93,6 +93,8 @@ function takeRow(row) {
 }
 
 function draw() {
+  const focused = document.activeElement?.closest("#rows > tr");
+  if (focused && !rows.some((row) => keyOf(row) === focused.key)) leave(focused);
   reconcile(byId("rows"), rows, keyOf, makeRow, updateRow);
   for (const head of document.querySelectorAll("th[data-sort]")) {
     const is = head.dataset.sort === view.sort;
@@ -168,7 +170,7 @@ function act(root, what) {
   else if (what === "more") step(row, 1, takeRow);
   else if (what === "share") share(row.name);
   else if (what === "remove") remove(root, row);
-  else if (what === "restore") restore(row.name, root);
+  else if (what === "restore") restore(row.name);
 }
 
 async function remove(root, { name }) {
@@ -180,7 +182,6 @@ async function remove(root, { name }) {
     failed(`${visible(name)} was not removed`, refusal);
     return;
   }
-  leave(root);
   rows = rows.filter((row) => row.name !== name);
   total = Math.max(rows.length, total - 1);
   draw();
@@ -188,22 +189,19 @@ async function remove(root, { name }) {
   notice(`Removed ${visible(name)}`, { label: "Undo", act: () => restore(name), isUndo: true });
 }
 
-async function restore(name, root) {
+async function restore(name) {
   try {
     await ask("POST", `/api/restore/${inPath(name)}`);
-    if (root) {
-      leave(root);
-      notice(`Restored ${visible(name)}`);
-    } else say(`Restored ${visible(name)}`);
+    if (view.removed) notice(`Restored ${visible(name)}`);
+    else say(`Restored ${visible(name)}`);
     listSoon(0);
   } catch (refusal) {
     failed(`${visible(name)} was not restored`, refusal);
   }
 }
 
-/** Moves the focus on before its line goes. */
+/** Moves the focus on from a line that is about to go. */
 function leave(root) {
-  if (!root.contains(document.activeElement)) return;
   const next = root.nextElementSibling ?? root.previousElementSibling;
   const target = next && [next.parts.remove, next.parts.restore].find((button) => !button.hidden);
   (target ?? byId("search")).focus({ preventScroll: true });

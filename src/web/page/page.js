@@ -48,6 +48,7 @@ const stream = new Stream(
 function connectionIs(state, nextTry) {
   clearInterval(countTimer);
   if (state === "live") {
+    document.body.classList.remove("locked");
     clearTimeout(bannerTimer);
     bannerTimer = 0;
     isGone = false;
@@ -85,6 +86,7 @@ function showClosed() {
   show(byId("banner-gone"), false);
   showSecured(true);
   show(byId("leave"), false);
+  document.body.classList.add("locked");
   setText(byId("summary"), "This LAN is closed");
   drawConnection("closed");
 }

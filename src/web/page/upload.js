@@ -11,6 +11,8 @@ const PART = 8 * 1024 * 1024;
 const SILENCE = 20_000;
 const ANSWER = 120_000;
 const WAITS = [500, 1_000, 2_000, 4_000, 8_000, 15_000];
+/** Answers after which another try makes sense; 0 is none. */
+const MAY_PASS = [0, 401, 408, 429, 500, 502, 503, 504];
 /** Failures in a row while the node answers other questions. */
 const FAILURES_MAX = 6;
 const REMEMBERED = "thorp-uploads";
@@ -52,16 +54,18 @@ export class Upload {
     while (!this.isOver) {
       const answer = isSure ? await this.#send() : await this.#askOffset();
       if (this.isOver) break;
-      if (answer.status === 0 || [401, 404, 408, 429, 500, 502, 503, 504].includes(answer.status)) {
-        const reachable = answer.status !== 0 && answer.status !== 401 && answer.status !== 503;
-        failures = reachable ? failures + 1 : failures;
-        if (failures > FAILURES_MAX) return this.#fail(refusalOf(answer.status, answer.text).words);
+      if (answer.isProgress) {
+        isSure = true;
+        // Only a part that was taken says that all is well; an offset that was told does not.
+        if (answer.status === 202) failures = 0;
+        else if (answer.status === 409) failures += 1;
+        this.#become("sending");
+      } else if (MAY_PASS.includes(answer.status)) {
+        if (![0, 401, 503].includes(answer.status)) failures += 1;
         isSure = false;
         await this.#pause(answer);
-      } else if (answer.isProgress) {
-        [isSure, failures] = [true, answer.isAsked ? failures : 0];
-        this.#become("sending");
       } else this.#end(answer);
+      if (failures > FAILURES_MAX) this.#fail("The node breaks this upload off again and again.");
     }
     if (this.state !== "exists") forget(this.key);
   }
@@ -105,9 +109,9 @@ export class Upload {
 
   async #askOffset() {
     const answer = await this.#exchange("HEAD", `/api/uploads/${this.id}`, {}, null, this.sent);
-    if (answer.status === 204 || answer.status === 200) return { ...this.#goOn(answer, answer.offset ?? 0), isAsked: true };
+    if (answer.status === 204 || answer.status === 200) return this.#goOn(answer, answer.offset ?? 0);
     // It knows nothing of it: it was not begun, or is whole already. From the start, which harms neither.
-    if (answer.status === 404) return { ...this.#goOn(answer, 0), isAsked: true };
+    if (answer.status === 404) return this.#goOn(answer, 0);
     return answer;
   }
 
