@@ -432,6 +432,29 @@ pub const HOOK_EVENTS_MAX: usize = 256;
 /// How often letters that wait for their hook are listed: `thorp retry` tells nobody.
 pub const HOOKS_RESCAN: Duration = Duration::from_secs(1);
 
+// ---- HTTP ----
+
+/// Where HTTP is served unless the port is taken.
+pub const HTTP_PORT_DEFAULT: u16 = 7668;
+/// Connections of browsers and programs at once; one more takes the place of the oldest of the
+/// address that has most.
+pub const HTTP_CONNECTIONS_MAX: usize = 512;
+/// Bytes of a request's line and headers together.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Headers of a request: browsers send some 20.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// A request's head has come within this time, counted from the end of the last one: also how long
+/// an idle connection is kept.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// A body that brings nothing, or an answer of which nothing is taken, for this long ends the connection.
+pub const HTTP_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a body that is a JSON document.
+pub const HTTP_JSON_BYTES_MAX: usize = 64 << 10;
+/// How long a request looks for a proxy before it is told that there is none.
+pub const HTTP_PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests that ask the proxy at the same time; more wait.
+pub const HTTP_ASKS_AT_ONCE: usize = 16;
+
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX >= CHUNK_BYTES_MAX);
 const _: () = assert!(VERIFY_CONTENTS_MAX * 32 + 16 < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(VERIFY_STEP_BYTES >= CHUNK_BYTES_MAX as u64);

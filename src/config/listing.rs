@@ -62,6 +62,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "hook_tries", value: |settings| Value::Number(settings.node.hook_tries.into()) },
     Setting { key: "hooks_at_once", value: |settings| Value::Number(settings.node.hooks_at_once.into()) },
     Setting { key: "http", value: |settings| Value::http(settings.node.http) },
+    Setting { key: "http_host", value: |settings| Value::list(&settings.node.http_hosts) },
 ];
 
 impl Value {
@@ -101,7 +102,9 @@ impl Value {
 
     fn http(http: Http) -> Value {
         match http {
+            Http::Usual => Value::text("usual"),
             Http::Off => Value::text("off"),
+            Http::At(address) => Value::text(address),
         }
     }
 }
