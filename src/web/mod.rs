@@ -16,6 +16,7 @@
 //! | `sessions` | connections to the proxy, shared by all requests |
 //! | `page` | the page and what belongs to it |
 //! | `status` | how the cluster stands |
+//! | `metrics` | numbers for Prometheus |
 //! | `events` | what happens, live |
 //! | `transfers` | files on their way through here |
 //! | `stream` | answers that come in pieces |
@@ -23,6 +24,7 @@
 pub mod accept;
 mod events;
 pub mod guard;
+mod metrics;
 mod page;
 pub mod refusal;
 mod routes;
@@ -103,6 +105,7 @@ pub(crate) struct Web {
     pub(crate) insight: Arc<Insight>,
     pub(crate) feed: events::Feed,
     pub(crate) transfers: transfers::Transfers,
+    pub(crate) metrics: metrics::Metrics,
     /// True once the node is being stopped: streams end.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -160,6 +163,7 @@ impl Server {
             insight: options.insight,
             feed: events::Feed::default(),
             transfers: transfers::Transfers::default(),
+            metrics: metrics::Metrics::default(),
             stopping: stopping.clone(),
         };
         accept::accept(self.listener, routes::router(Arc::new(web)), stopping).await;

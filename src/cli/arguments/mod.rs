@@ -380,7 +380,11 @@ fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
 
 /// `thorp status`.
 #[derive(Args, Clone, Debug)]
-pub struct StatusArguments {}
+pub struct StatusArguments {
+    /// Print the token that HTTP needs where there is a cluster key, and nothing else
+    #[arg(long)]
+    pub token: bool,
+}
 
 /// `thorp demo`.
 #[derive(Args, Clone, Debug)]

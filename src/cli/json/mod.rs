@@ -245,6 +245,13 @@ pub struct HashRow {
     pub content: String,
 }
 
+/// `thorp status --token`.
+#[derive(Debug, Serialize)]
+pub struct TokenDocument {
+    /// What HTTP requests carry; `null` where none is needed.
+    pub token: Option<String>,
+}
+
 /// `thorp key new`.
 #[derive(Serialize)]
 pub struct KeyDocument<'key> {
