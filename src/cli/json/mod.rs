@@ -245,6 +245,13 @@ pub struct HashRow {
     pub content: String,
 }
 
+/// `thorp open`.
+#[derive(Debug, Serialize)]
+pub struct OpenDocument {
+    /// The page's address, with the token where one is needed.
+    pub url: String,
+}
+
 /// `thorp status --token`.
 #[derive(Debug, Serialize)]
 pub struct TokenDocument {
