@@ -26,7 +26,7 @@ use crate::limits::{
 };
 use crate::messages::folders::Place;
 use crate::types::{FileName, LetterType, Lineage, MachineId, Pin, Priority};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -351,6 +351,11 @@ pub struct NodeArguments {
     #[arg(long, value_name = "N", env = "THORP_HOOKS_AT_ONCE", hide_env_values = true,
           value_parser = hooks_at_once, allow_negative_numbers = true)]
     pub hooks_at_once: Option<u32>,
+    /// Whether each client of a channel must show the token of its first post from then on
+    /// [default: false]
+    #[arg(long, value_name = "true|false", env = "THORP_CHANNELS_STRICT", hide_env_values = true,
+          num_args = 0..=1, require_equals = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub channels_strict: Option<bool>,
 }
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {
@@ -641,6 +646,7 @@ impl NodeArguments {
             hook_timeout: up.hook_timeout,
             hook_tries: up.hook_tries,
             hooks_at_once: up.hooks_at_once,
+            channels_strict: up.channels_strict,
             http: up.http,
             ..given
         }

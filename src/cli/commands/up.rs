@@ -45,6 +45,7 @@ pub fn run(context: &Context, arguments: &UpArguments) -> Result<Outcome, Failur
             hook_tries: settings.node.hook_tries,
             hooks_at_once: settings.node.hooks_at_once,
         },
+        channels_strict: settings.node.channels_strict,
     };
     if arguments.rebuild {
         rebuild(context, &options.data_dir)?;
