@@ -10,6 +10,7 @@
 //! | [`clock`] | moments, wall time, randomness | ground |
 //! | [`types`] | shared nouns | pure |
 //! | [`config`] | option, environment, file, default | ground |
+//! | [`documents`] | JSON of commands and of HTTP | pure |
 //! | [`wire`] | datagrams, frames, stored records: the only one that knows bytes | pure |
 //! | [`discovery`] | who is here: membership (pure), broadcast (shell) | |
 //! | [`roles`] | who leads: election (pure); what a disk can take (shell) | |
@@ -21,6 +22,7 @@
 //! | [`store`] | contents and catalog on disk | shell |
 //! | [`transfer`] | moves contents: chunks and manifests (pure), put chain, striped get | |
 //! | [`node`] | the daemon: selects one input, applies it, performs the effects | shell |
+//! | [`web`] | HTTP: the page, files, channels, the cluster's state | shell |
 //! | [`cli`] | commands, printing, exit codes | shell |
 //!
 //! `docs/architecture.md` has the import table, the decisions and their reasons.
@@ -31,6 +33,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod discovery;
+pub mod documents;
 pub mod engine;
 pub mod identity;
 pub mod limits;
@@ -41,4 +44,5 @@ pub mod roles;
 pub mod store;
 pub mod transfer;
 pub mod types;
+pub mod web;
 pub mod wire;

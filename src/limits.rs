@@ -481,6 +481,28 @@ pub const CHANNELS_FOLLOWED_MAX: usize = 128;
 pub const CHANNEL_FOLLOW_RETRY: Duration = Duration::from_millis(100);
 /// Least time between two batches of changes for one follower: what changes meanwhile is told once.
 pub const CHANNEL_FOLLOW_PACE: Duration = Duration::from_millis(10);
+// ---- HTTP ----
+
+/// Where HTTP is served unless the port is taken.
+pub const HTTP_PORT_DEFAULT: u16 = 7668;
+/// Connections of browsers and programs at once; one more takes the place of the oldest of the
+/// address that has most.
+pub const HTTP_CONNECTIONS_MAX: usize = 512;
+/// Bytes of a request's line and headers together.
+pub const HTTP_HEAD_BYTES_MAX: usize = 16 << 10;
+/// Headers of a request: browsers send some 20.
+pub const HTTP_HEADERS_MAX: usize = 64;
+/// A request's head has come within this time, counted from the end of the last one: also how long
+/// an idle connection is kept.
+pub const HTTP_HEAD_TIMEOUT: Duration = Duration::from_secs(15);
+/// A body that brings nothing, or an answer of which nothing is taken, for this long ends the connection.
+pub const HTTP_STALL_TIMEOUT: Duration = Duration::from_secs(30);
+/// Bytes of a body that is a JSON document.
+pub const HTTP_JSON_BYTES_MAX: usize = 64 << 10;
+/// How long a request looks for a proxy before it is told that there is none.
+pub const HTTP_PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Requests that ask the proxy at the same time; more wait.
+pub const HTTP_ASKS_AT_ONCE: usize = 16;
 
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX >= CHUNK_BYTES_MAX);
 const _: () = assert!(VERIFY_CONTENTS_MAX * 32 + 16 < FRAME_HEAD_BYTES_MAX);

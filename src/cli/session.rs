@@ -46,7 +46,11 @@ where
     runtime()?.block_on(async { work(Session::of_own_node(access).await.map_err(failure_of)?).await })
 }
 
-fn access(settings: &Settings) -> Result<Access, Failure> {
+/// The way to the cluster.
+///
+/// # Errors
+/// When the key, the address or the machine's id cannot be used.
+pub fn access(settings: &Settings) -> Result<Access, Failure> {
     Ok(Access {
         data_dir: settings.data_dir.clone(),
         cluster: settings.cluster.to_string(),

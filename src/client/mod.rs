@@ -13,7 +13,7 @@ pub use find::Found;
 
 use crate::clock::{self, Moment};
 use crate::discovery::socket::SocketError;
-use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
+use crate::identity::{ClusterKeys, ClusterSecret, Identity, IdentityError, peer_node_id};
 use crate::limits::ADDRESSES_PER_NODE_MAX;
 use crate::node::addresses::Addresses;
 use crate::transfer::connection::{ConnectionError, Endpoint, FrameReader, FrameWriter, dial_any};
@@ -202,6 +202,12 @@ impl Session {
     #[must_use]
     pub fn node(&self) -> NodeId {
         self.identity.node
+    }
+
+    /// The keys of its cluster.
+    #[must_use]
+    pub fn keys(&self) -> &ClusterKeys {
+        &self.identity.keys
     }
 
     /// What transfers of this command use.

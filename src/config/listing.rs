@@ -65,6 +65,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "hooks_at_once", value: |settings| Value::Number(settings.node.hooks_at_once.into()) },
     Setting { key: "channels_strict", value: |settings| Value::Flag(settings.node.channels_strict) },
     Setting { key: "http", value: |settings| Value::http(settings.node.http) },
+    Setting { key: "http_host", value: |settings| Value::list(&settings.node.http_hosts) },
 ];
 
 impl Value {
@@ -104,7 +105,9 @@ impl Value {
 
     fn http(http: Http) -> Value {
         match http {
+            Http::Usual => Value::text("usual"),
             Http::Off => Value::text("off"),
+            Http::At(address) => Value::text(address),
         }
     }
 }

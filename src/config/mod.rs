@@ -11,12 +11,12 @@ mod listing;
 mod values;
 
 pub use listing::{SETTINGS, Setting, Value};
+use values::check_port;
 pub use values::{
-    Peer, ROLES, check_hook_tries, check_hooks_at_once, check_replicas, parse_address, parse_hook_timeout,
-    parse_http, parse_label, parse_lifetime, parse_machine, parse_peer, parse_port, parse_role,
-    parse_scrub_every,
+    Peer, ROLES, check_hook_tries, check_hooks_at_once, check_replicas, host_name, parse_address,
+    parse_hook_timeout, parse_http, parse_label, parse_lifetime, parse_machine, parse_peer, parse_port,
+    parse_role, parse_scrub_every,
 };
-use values::{check_port, host_name};
 
 use crate::limits::{
     COMMAND_TIMEOUT, CONFIG_BYTES_MAX, HEAL_AFTER_DEFAULT, HOOK_TIMEOUT_DEFAULT, HOOK_TRIES_DEFAULT,
@@ -30,7 +30,7 @@ use serde::de::{DeserializeOwned, IgnoredAny};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::io::Read;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -101,6 +101,8 @@ pub struct NodeSettings {
     pub channels_strict: bool,
     /// Where it serves HTTP.
     pub http: Http,
+    /// Further names under which HTTP is asked for, with a port if it is another one.
+    pub http_hosts: Vec<Peer>,
 }
 
 /// How long something is kept.
@@ -146,9 +148,13 @@ impl ScrubEvery {
 /// Where a node serves HTTP.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Http {
-    /// Nowhere: the only choice for now.
+    /// On the node's addresses if the LAN is open, else on loopback; on the usual port, or another one if it is taken.
     #[default]
+    Usual,
+    /// Nowhere.
     Off,
+    /// Here.
+    At(SocketAddr),
 }
 
 /// Where the cluster key is.
@@ -216,6 +222,7 @@ pub struct Given {
     pub hooks_at_once: Option<u32>,
     pub channels_strict: Option<bool>,
     pub http: Option<Http>,
+    pub http_hosts: Option<Vec<Peer>>,
 }
 
 /// How sizes and durations are read: the file writes them as the options do, and those who print
@@ -346,6 +353,7 @@ struct File {
     hooks_at_once: Option<i64>,
     channels_strict: Option<bool>,
     http: Option<String>,
+    http_host: Option<Vec<String>>,
 }
 
 impl Settings {
@@ -406,6 +414,7 @@ impl Settings {
                 hooks_at_once: given.hooks_at_once.or(file.hooks_at_once).unwrap_or(HOOKS_AT_ONCE_DEFAULT),
                 channels_strict: given.channels_strict.or(file.channels_strict).unwrap_or(false),
                 http: given.http.or(file.http).unwrap_or_default(),
+                http_hosts: given.http_hosts.or(file.http_hosts).unwrap_or_default(),
             },
         })
     }
@@ -487,7 +496,7 @@ impl File {
             key: None,
             bind: values.text("bind", self.bind, parse_address)?,
             port: values.number("port", self.port, |port| check_port(u16::try_from(port).unwrap_or(0)))?,
-            peers: values.peers(self.peer)?,
+            peers: values.peers("peer", self.peer)?,
             timeout: values.text("timeout", self.timeout, units.duration)?,
             replicas: values.number("replicas", self.replicas, check_replicas)?,
             role: values.text("role", self.role, parse_role)?,
@@ -507,6 +516,7 @@ impl File {
             hooks_at_once: values.number("hooks_at_once", self.hooks_at_once, check_hooks_at_once)?,
             channels_strict: self.channels_strict,
             http: values.text("http", self.http, parse_http)?,
+            http_hosts: values.peers("http_host", self.http_host)?,
         })
     }
 }
@@ -535,9 +545,9 @@ impl Values<'_> {
         value.map(|number| parse(number).map_err(|reason| self.refuse(key, reason))).transpose()
     }
 
-    fn peers(&self, value: Option<Vec<String>>) -> Result<Option<Vec<Peer>>, ConfigError> {
+    fn peers(&self, key: &'static str, value: Option<Vec<String>>) -> Result<Option<Vec<Peer>>, ConfigError> {
         let parsed = value.map(|list| list.iter().map(|peer| parse_peer(peer)).collect::<Result<_, _>>());
-        parsed.transpose().map_err(|reason| self.refuse("peer", reason))
+        parsed.transpose().map_err(|reason| self.refuse(key, reason))
     }
 
     fn refuse(&self, key: &'static str, reason: String) -> ConfigError {

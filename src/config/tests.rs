@@ -203,7 +203,7 @@ fn a_wrong_value_names_its_key() {
         ("capacity = \"much\"", "capacity"),
         ("bind = \"eth0\"", "bind"),
         ("role = \"king\"", "role"),
-        ("http = \"0.0.0.0:80\"", "http"),
+        ("http = \"nas:80\"", "http"),
         ("peer = \"x\"", "peer"),
         ("peer = [\"a b\"]", "peer"),
         ("cluster = \"\"", "cluster"),

@@ -166,14 +166,18 @@ pub(super) fn role_name(role: Pin) -> &'static str {
     }
 }
 
-/// Where HTTP is served: `off`.
+/// Where HTTP is served: `ADDR:PORT`, `usual` or `off`.
 ///
 /// # Errors
-/// For anything else.
+/// For anything else; a host name too, because it may mean several addresses.
 pub fn parse_http(text: &str) -> Result<Http, String> {
     match text {
         "off" => Ok(Http::Off),
-        _ => Err("HTTP is not in this version yet; only `off`".to_owned()),
+        "usual" => Ok(Http::Usual),
+        _ => text.parse().map(Http::At).map_err(|_| {
+            "HTTP is served at an address with a port, like `0.0.0.0:7668` or `127.0.0.1:8080`, or `off`"
+                .to_owned()
+        }),
     }
 }
 
@@ -230,7 +234,8 @@ pub fn parse_peer(text: &str) -> Result<Peer, String> {
 }
 
 /// The machine's name on the network, made a label.
-pub(super) fn host_name() -> Box<str> {
+#[must_use]
+pub fn host_name() -> Box<str> {
     let system = rustix::system::uname();
     let name = system.nodename().to_string_lossy();
     let mut label = String::new();

@@ -70,6 +70,8 @@ pub struct Config {
     pub name: Box<str>,
     /// Where it takes connections.
     pub tcp_port: u16,
+    /// Where it serves HTTP; 0 for nowhere.
+    pub http_port: u16,
     /// What it was told to be.
     pub pin: Pin,
     /// Silence after which a node's copies are replaced, in milliseconds.
@@ -153,7 +155,7 @@ impl Engine {
             machine: config.machine.clone(),
             name: config.name.clone(),
             tcp_port: config.tcp_port,
-            http_port: 0,
+            http_port: config.http_port,
             pin: config.pin,
             storage: false,
             draining: restored.draining,

@@ -103,6 +103,8 @@ pub struct ClusterKeys {
     /// Whether the user set a key; if not, anybody on the LAN has these keys too.
     pub secured: bool,
     beacon: hmac::Key,
+    link: hmac::Key,
+    http_token: [u8; 16],
     authority_seed: [u8; 32],
 }
 
@@ -140,10 +142,13 @@ impl ClusterKeys {
     fn expand(name: &str, secured: bool, stretched: &[u8; 32]) -> ClusterKeys {
         let root = hkdf::Salt::new(hkdf::HKDF_SHA256, b"thorp 1").extract(stretched);
         let beacon: [u8; 32] = expand(&root, b"thorp 1 beacon");
+        let link: [u8; 32] = expand(&root, b"thorp 1 http link");
         ClusterKeys {
             tags: Tags { name: name_tag(name), key: expand(&root, b"thorp 1 key tag") },
             secured,
             beacon: hmac::Key::new(hmac::HMAC_SHA256, &beacon),
+            link: hmac::Key::new(hmac::HMAC_SHA256, &link),
+            http_token: expand(&root, b"thorp 1 http token"),
             authority_seed: expand(&root, b"thorp 1 certificate authority"),
         }
     }
@@ -159,9 +164,28 @@ impl ClusterKeys {
     /// Whether `seal` is the seal of `bytes`, in a time that tells nothing about how wrong it is.
     #[must_use]
     pub fn check(&self, bytes: &[u8], seal: &[u8; 16]) -> bool {
-        let right = self.seal(bytes);
-        let difference = right.iter().zip(seal).fold(0_u8, |all, (a, b)| black_box(all | (a ^ b)));
-        black_box(difference) == 0
+        ClusterKeys::are_equal(&self.seal(bytes), seal)
+    }
+
+    /// What a browser shows to any node of a closed LAN: whoever has the key can make it.
+    #[must_use]
+    pub fn http_token(&self) -> String {
+        self.http_token.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The seal of a link to one file, which any node of the cluster can check.
+    #[must_use]
+    pub fn seal_link(&self, bytes: &[u8]) -> [u8; 16] {
+        let mut seal = [0; 16];
+        seal.copy_from_slice(&hmac::sign(&self.link, bytes).as_ref()[..16]);
+        seal
+    }
+
+    /// Whether two secrets are equal, in a time that tells nothing about where they differ.
+    #[must_use]
+    pub fn are_equal(one: &[u8], other: &[u8]) -> bool {
+        let difference = one.iter().zip(other).fold(0_u8, |all, (a, b)| black_box(all | (a ^ b)));
+        one.len() == other.len() && black_box(difference) == 0
     }
 
     /// The seed of the Ed25519 key with which each node signs its own certificate.

@@ -23,7 +23,7 @@ mod effects;
 mod hearing;
 mod links;
 mod mail;
-mod places;
+pub(crate) mod places;
 mod quiet;
 pub mod schedule;
 mod scrub;
@@ -70,6 +70,8 @@ pub struct Options {
     pub port: u16,
     /// Also look there: `HOST` or `HOST:PORT`.
     pub peers: Vec<String>,
+    /// Where this process serves HTTP; 0 for nowhere.
+    pub http_port: u16,
     /// Role.
     pub pin: Pin,
     /// Display name.
@@ -422,6 +424,7 @@ fn make_engine(
         machine: options.machine.clone(),
         name: options.name.as_str().into(),
         tcp_port,
+        http_port: options.http_port,
         pin: options.pin,
         heal_after_ms: u64::try_from(options.heal_after.as_millis()).unwrap_or(u64::MAX),
         keep_removed_ms: u64::try_from(options.keep_removed.as_millis()).unwrap_or(u64::MAX),

@@ -11,7 +11,7 @@ use tokio::sync::oneshot;
 
 /// A number of places.
 #[derive(Clone)]
-pub(super) struct Places {
+pub(crate) struct Places {
     inner: Arc<Mutex<Inner>>,
 }
 
@@ -23,19 +23,19 @@ struct Inner {
 }
 
 /// A place; free again when it is dropped.
-pub(super) struct Place {
+pub(crate) struct Place {
     places: Places,
     number: u64,
     withdrawn: oneshot::Receiver<()>,
 }
 
 impl Places {
-    pub(super) fn new(most: usize) -> Places {
+    pub(crate) fn new(most: usize) -> Places {
         Places { inner: Arc::new(Mutex::new(Inner { most, next: 0, taken: BTreeMap::new() })) }
     }
 
     /// A place for a connection from `address`, if need be another's.
-    pub(super) fn enter(&self, address: IpAddr) -> Place {
+    pub(crate) fn enter(&self, address: IpAddr) -> Place {
         let (sender, withdrawn) = oneshot::channel();
         let mut inner = self.inner();
         if inner.taken.len() >= inner.most {
@@ -69,7 +69,7 @@ impl Inner {
 
 impl Place {
     /// Completes when the place is given to somebody else.
-    pub(super) async fn taken(&mut self) {
+    pub(crate) async fn taken(&mut self) {
         let _ = (&mut self.withdrawn).await;
     }
 }

@@ -66,7 +66,7 @@ fn wrong_usage_exits_with_2_and_prints_nothing_on_standard_output() {
         &["ls", "--timeout", "soon"],
         &["ls", "--timeout", "-1s"],
         &["up", "--capacity", "1XB"],
-        &["up", "--http", "0.0.0.0:80"],
+        &["up", "--http", "0.0.0.0"],
         &["ls", "--key", "secret"],
         &["ls", "--config", "none.toml"],
     ] {
@@ -332,7 +332,8 @@ const EVERY_SETTING: &str = r#"
     hook_tries = 2
     hooks_at_once = 8
     channels_strict = true
-    http = "off"
+    http = "127.0.0.1:7000"
+    http_host = ["nas.lan", "nas:8080"]
 "#;
 
 /// The settings of [`EVERY_SETTING`], with their values as a script has them and as one types them.

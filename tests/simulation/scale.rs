@@ -134,6 +134,7 @@ impl Lan {
             machine: MachineId::parse(&format!("m{at}")).expect("valid"),
             name: format!("h{at}").into(),
             tcp_port: 7667,
+            http_port: 7668,
             pin: Pin::Auto,
             heal_after_ms: 600_000,
             keep_removed_ms: 0,

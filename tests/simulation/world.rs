@@ -525,6 +525,7 @@ impl World {
             machine: host.machine.clone(),
             name: format!("h{at}").into(),
             tcp_port: 7667,
+            http_port: 7668,
             pin: host.pin,
             heal_after_ms: self.options.heal_after_ms,
             keep_removed_ms: self.options.keep_removed_ms,

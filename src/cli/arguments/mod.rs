@@ -315,9 +315,14 @@ pub struct NodeArguments {
     /// [default: this machine's own id]
     #[arg(long, value_name = "ID", env = "THORP_MACHINE", hide_env_values = true, value_parser = parse_machine)]
     pub machine: Option<MachineId>,
-    /// Where to serve HTTP; only `off` in this version
+    /// Where to serve HTTP [default: port 7668 on the node's addresses, with a cluster key on loopback
+    /// alone; another port if it is taken]
     #[arg(long, value_name = "ADDR:PORT|off", env = "THORP_HTTP", hide_env_values = true, value_parser = parse_http)]
     pub http: Option<Http>,
+    /// A further name under which browsers ask for this machine, like `nas.lan`; may be repeated
+    #[arg(long = "http-host", value_name = "HOST[:PORT]", env = "THORP_HTTP_HOST", hide_env_values = true,
+          value_delimiter = ',', action = ArgAction::Append, value_parser = parse_peer)]
+    pub http_hosts: Option<Vec<Peer>>,
     /// Replace the copies of a machine that has been silent this long [default: 60s]
     #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
@@ -648,6 +653,7 @@ impl NodeArguments {
             hooks_at_once: up.hooks_at_once,
             channels_strict: up.channels_strict,
             http: up.http,
+            http_hosts: up.http_hosts,
             ..given
         }
     }

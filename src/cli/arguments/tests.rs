@@ -99,7 +99,7 @@ fn a_node_is_told_its_settings() {
 #[test]
 fn wrong_values_say_what_is_allowed() {
     for (typed, word) in [
-        (&["up", "--http", "127.0.0.1:80"][..], "HTTP is not in this version yet; only `off`"),
+        (&["up", "--http", "nas:80"][..], "an address with a port"),
         (&["up", "--role", "king"], "storage"),
         (&["up", "--capacity", "much"], "500M"),
         (&["up", "--capacity", "-5G"], "500M"),

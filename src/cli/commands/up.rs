@@ -4,17 +4,21 @@ use crate::cli::Context;
 use crate::cli::arguments::UpArguments;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::json::ReadyDocument;
-use crate::cli::session::{bind, chain, peers, runtime, secret};
+use crate::cli::session::{access, bind, chain, peers, runtime, secret};
 use crate::cli::units::format_bytes;
+use crate::client::Access;
+use crate::config::{Http, Settings, host_name};
 use crate::discovery::socket::interfaces;
 use crate::messages;
 use crate::node::{Node, NodeError, Options};
 use crate::roles::machine::machine_id;
 use crate::store::Store;
 use crate::types::MachineId;
+use crate::web::{self, Place, Server};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
 
 /// Runs a node until SIGINT or SIGTERM; a second signal ends it at once.
 ///
@@ -24,7 +28,9 @@ pub fn run(context: &Context, arguments: &UpArguments) -> Result<Outcome, Failur
     keep_memory_small();
     let settings = &context.settings;
     let machine = settings.node.machine.as_ref().map(MachineId::as_str);
+    let server = Serving::new(settings)?;
     let options = Options {
+        http_port: 0,
         data_dir: settings.data_dir.clone(),
         cluster: settings.cluster.to_string(),
         secret: secret(settings)?,
@@ -51,7 +57,7 @@ pub fn run(context: &Context, arguments: &UpArguments) -> Result<Outcome, Failur
         rebuild(context, &options.data_dir)?;
     }
     let runtime = runtime()?;
-    let ended = runtime.block_on(serve(context, options));
+    let ended = runtime.block_on(serve(context, options, server));
     // What still runs has been told to stop and had its time.
     runtime.shutdown_background();
     ended
@@ -91,9 +97,45 @@ fn keep_memory_small() {
     tracing::debug!(%error, "the node keeps the allocator's defaults");
 }
 
-async fn serve(context: &Context, options: Options) -> Result<Outcome, Failure> {
+/// What is to be served over HTTP, and where.
+struct Serving {
+    place: Option<Place>,
+    access: Access,
+    hosts: Vec<(String, Option<u16>)>,
+}
+
+impl Serving {
+    fn new(settings: &Settings) -> Result<Serving, Failure> {
+        let access = access(settings)?;
+        let place = match settings.node.http {
+            Http::Off => None,
+            Http::Usual => Some(Place::usual(access.bind, access.secret.is_secured())),
+            Http::At(address) => Some(Place::At(address)),
+        };
+        let own = [host_name(), settings.node.name.clone()];
+        let own = own.iter().flat_map(|name| [(name.to_string(), None), (format!("{name}.local"), None)]);
+        let given = settings.node.http_hosts.iter().map(|peer| (peer.host.to_string(), peer.port));
+        Ok(Serving { place, access, hosts: own.chain(given).collect() })
+    }
+
+    /// Takes the port, if there is one to be taken.
+    async fn open(&self) -> Result<Option<Server>, Failure> {
+        let Some(place) = self.place else { return Ok(None) };
+        let server = Server::open(place).await.map_err(|error| {
+            Failure::failed(chain(&error))
+                .hint("choose another address with `--http ADDR:PORT`, or `--http off`")
+        })?;
+        Ok(Some(server))
+    }
+}
+
+async fn serve(context: &Context, mut options: Options, serving: Serving) -> Result<Outcome, Failure> {
     let mut interrupt = listen_to(SignalKind::interrupt())?;
     let mut terminate = listen_to(SignalKind::terminate())?;
+    let server = serving.open().await?;
+    let http = server.as_ref().map(Server::address).transpose().map_err(anyhow::Error::from)?;
+    options.http_port = http.map_or(0, |http| http.port());
+    let name = options.name.clone();
     let (folder, cluster) = (options.data_dir.clone(), options.cluster.clone());
     let node = Node::open(options).await.map_err(|error| failure_of(&error))?;
     let ready = node.ready();
@@ -104,10 +146,23 @@ async fn serve(context: &Context, options: Options) -> Result<Outcome, Failure> 
         ));
     }
     tracing::info!(folder = %folder.display(), "started");
-    let document =
-        ReadyDocument { node: ready.node.to_string(), tcp: reachable(ready.tcp).to_string(), http: None };
+    let document = ReadyDocument {
+        node: ready.node.to_string(),
+        tcp: reachable(ready.tcp).to_string(),
+        http: http.map(|http| reachable(http).to_string()),
+    };
+    let (stop_web, stopping) = watch::channel(false);
+    let web = server.map(|server| {
+        let options = web::Options { access: serving.access, node: ready.node, name, hosts: serving.hosts };
+        tokio::spawn(async move {
+            if let Err(error) = server.run(options, stopping).await {
+                tracing::error!(error = chain(&error), "HTTP is not served");
+            }
+        })
+    });
     context.printer.result(&document, |printer| {
-        printer.line(format_args!("ready {} {} -", document.node, document.tcp));
+        let http = document.http.as_deref().unwrap_or("-");
+        printer.line(format_args!("ready {} {} {http}", document.node, document.tcp));
     });
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let mut running = Box::pin(node.run(async {
@@ -118,10 +173,18 @@ async fn serve(context: &Context, options: Options) -> Result<Outcome, Failure> 
         _ = interrupt.recv() => {}
         _ = terminate.recv() => {}
     }
+    stop_web.send_replace(true);
     tracing::info!("leaving: goodbye is said and what is being written is finished; again to end at once");
     drop(stop);
+    let ending = async {
+        let ended = running.await;
+        if let Some(web) = web {
+            let _ = web.await;
+        }
+        ended
+    };
     tokio::select! {
-        ended = running => ended.map(|()| Outcome::Done).map_err(|error| failure_of(&error)),
+        ended = ending => ended.map(|()| Outcome::Done).map_err(|error| failure_of(&error)),
         _ = interrupt.recv() => Ok(Outcome::Done),
         _ = terminate.recv() => Ok(Outcome::Done),
     }

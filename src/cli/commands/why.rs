@@ -7,9 +7,9 @@ use crate::cli::json::{NodeNames, WhyDocument};
 use crate::cli::printer::Printer;
 use crate::cli::session::{failure_of, with_session};
 use crate::cli::units::format_bytes;
-use crate::cli::units::format_rfc3339_seconds;
 use crate::client::ClientError;
 use crate::client::verify::last_verified;
+use crate::documents::format_rfc3339_seconds;
 use crate::limits::SUSPECT_AFTER_MS;
 use crate::wire::message::{Reply, Request};
 

@@ -4,6 +4,8 @@ use super::*;
 use crate::types::{
     Body, ContentId, DiskId, DiskState, Dot, FileName, InstanceId, Lineage, MachineId, Pin, Presence, Term,
 };
+use crate::types::{NodeId, NodeRoute};
+use crate::wire::message::{ClusterStatus, FileState, NodeState, NodeStatus, Row};
 
 fn route(number: u8, name: &str) -> NodeRoute {
     NodeRoute {
@@ -66,14 +68,6 @@ fn status_has_the_promised_keys() {
     );
     let document = StatusDocument::new("house", true, &status);
     assert_eq!(serde_json::to_string(&document).expect("encoded"), expected);
-}
-
-#[test]
-fn every_node_has_a_role() {
-    assert_eq!(roles(true, true), ["proxy", "storage"]);
-    assert_eq!(roles(true, false), ["proxy"]);
-    assert_eq!(roles(false, true), ["storage"]);
-    assert_eq!(roles(false, false), ["client"]);
 }
 
 #[test]

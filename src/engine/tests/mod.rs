@@ -133,6 +133,7 @@ impl Cluster {
                 .filter(|(host, _)| *host == at)
                 .map_or_else(|| format!("h{at}").into(), |(_, name)| name.clone()),
             tcp_port: 7667,
+            http_port: 7668,
             pin: host.pin,
             heal_after_ms: 20_000,
             keep_removed_ms: 60_000,

@@ -209,6 +209,14 @@ impl<'a> Nemesis<'a> {
             let disk = host.folder.join("node").display().to_string();
             host.run("find", &[&disk, "-mindepth", "1", "-delete"]).ok();
             self.start_node(victim);
+            // A machine without files that is cut off before it meets the others is a cluster of its own, and two
+            // open clusters with files do not merge by themselves.
+            if let Some(node) = &self.nodes[victim - 1] {
+                wait_until(s(20), "the machine with the new disk has joined the others", || {
+                    let status = client.status()?;
+                    if status.state(&node.id) == "up" { Ok(()) } else { Err(format!("{status:#?}")) }
+                });
+            }
         });
         self.last_disk_loss = clock::now();
     }

@@ -1,0 +1,2 @@
+const answer = await fetch("/api/status");
+document.getElementById("status").textContent = JSON.stringify(await answer.json(), null, 2);
