@@ -290,6 +290,12 @@ impl Node {
         self.ready
     }
 
+    /// Its channels, for those who serve them otherwise.
+    #[must_use]
+    pub fn channels(&self) -> Arc<Hub> {
+        Arc::clone(&self.shared.channels)
+    }
+
     /// Runs until `stop` completes, then says goodbye, finishes what is being written and ends.
     ///
     /// # Errors

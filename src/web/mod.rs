@@ -15,9 +15,11 @@
 //! | `routes` | which path is answered by whom |
 //! | `sessions` | connections to the proxy, shared by all requests |
 //! | `page` | the page and what belongs to it |
+//! | `channels` | live state |
 //! | `status` | how the cluster stands |
 
 pub mod accept;
+mod channels;
 pub mod guard;
 mod page;
 pub mod refusal;
@@ -27,6 +29,7 @@ mod status;
 
 use crate::client::{Access, ClientError};
 use crate::limits::{HTTP_PORT_DEFAULT, HTTP_PROXY_TIMEOUT};
+use crate::node::channels::Hub;
 use crate::types::NodeId;
 use guard::Guard;
 use sessions::Sessions;
@@ -79,6 +82,8 @@ pub struct Options {
     pub node: NodeId,
     /// Its display name.
     pub name: String,
+    /// Its channels.
+    pub channels: Arc<Hub>,
     /// Further names under which browsers ask for it, with a port if it is another one.
     pub hosts: Vec<(String, Option<u16>)>,
 }
@@ -91,6 +96,7 @@ pub(crate) struct Web {
     pub(crate) secured: bool,
     pub(crate) node: NodeId,
     pub(crate) name: String,
+    pub(crate) channels: Arc<Hub>,
     /// True once the node is being stopped: streams end.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -145,6 +151,7 @@ impl Server {
             secured,
             node: options.node,
             name: options.name,
+            channels: options.channels,
             stopping: stopping.clone(),
         };
         accept::accept(self.listener, routes::router(Arc::new(web)), stopping).await;
