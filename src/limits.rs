@@ -479,6 +479,8 @@ pub const CHANNEL_FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
 pub const CHANNELS_FOLLOWED_MAX: usize = 128;
 /// Wait before a follower's node dials the proxy anew.
 pub const CHANNEL_FOLLOW_RETRY: Duration = Duration::from_millis(100);
+/// How long a new follower waits for the proxy before it is told that there is none.
+pub const CHANNEL_FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
 /// Least time between two batches of changes for one follower: what changes meanwhile is told once.
 pub const CHANNEL_FOLLOW_PACE: Duration = Duration::from_millis(10);
 // ---- HTTP ----

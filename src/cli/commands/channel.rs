@@ -44,8 +44,8 @@ fn show(context: &Context, ask: &ChannelAsk) -> Result<Outcome, Failure> {
         };
         let clients: Vec<Box<RawValue>> = serde_json::from_slice(&list).map_err(|_| nonsense())?;
         let clients = clients.iter().map(|body| one_line(body.get())).collect();
-        let server_time = f64::from(u32::try_from(server_time_ms / 1_000).unwrap_or(u32::MAX))
-            + f64::from(u32::try_from(server_time_ms % 1_000).unwrap_or(0)) / 1_000.0;
+        let seconds = format!("{}.{:03}", server_time_ms / 1_000, server_time_ms % 1_000);
+        let server_time = seconds.parse().unwrap_or_default();
         let document = ChannelDocument { clients, server_time, token: token.map(|token| token.to_string()) };
         context.printer.result(&document, |printer| {
             for body in &document.clients {

@@ -7,7 +7,8 @@ use super::{Hub, Inner};
 use crate::channels::feed::{Changes, Cursor, Mirror};
 use crate::clock;
 use crate::limits::{
-    CHANNEL_BYTES_MAX, CHANNEL_CLIENTS_MAX, CHANNEL_FOLLOW_PACE, CHANNEL_FOLLOW_RETRY, CHANNELS_FOLLOWED_MAX,
+    CHANNEL_BYTES_MAX, CHANNEL_CLIENTS_MAX, CHANNEL_FOLLOW_PACE, CHANNEL_FOLLOW_PATIENCE,
+    CHANNEL_FOLLOW_RETRY, CHANNELS_FOLLOWED_MAX,
 };
 use crate::transfer::connection::{ConnectionError, dial_any};
 use crate::types::{ChannelKey, NodeRoute};
@@ -52,6 +53,8 @@ pub struct Follow {
     bell: watch::Receiver<()>,
     cursor: Cursor,
     waiting: bool,
+    /// Until then the first look is waited for in silence: the proxy is being dialled.
+    patience: Instant,
     next: Instant,
 }
 
@@ -75,7 +78,8 @@ impl Hub {
         };
         let bell = tap.bell.subscribe();
         let (hub, cursor) = (Arc::clone(self), Cursor::default());
-        Ok(Follow { hub, tap, bell, cursor, waiting: false, next: Instant::now() })
+        let (next, patience) = (Instant::now(), Instant::now() + CHANNEL_FOLLOW_PATIENCE);
+        Ok(Follow { hub, tap, bell, cursor, waiting: false, patience, next })
     }
 }
 
@@ -89,18 +93,22 @@ impl Follow {
             match self.look() {
                 Some(changes) if !changes.is_empty() => {
                     self.waiting = false;
+                    self.patience = self.next;
                     self.next = Instant::now() + CHANNEL_FOLLOW_PACE;
                     return Happening::Changes(changes);
                 }
-                None if !self.waiting => {
+                None if !self.waiting && Instant::now() >= self.patience => {
                     self.waiting = true;
                     self.cursor.begin_anew();
                     return Happening::Wait;
                 }
                 Some(_) | None => {}
             }
-            // The sender lives in the tap, which we hold.
-            let _ = self.bell.changed().await;
+            tokio::select! {
+                // The sender lives in the tap, which we hold.
+                _ = self.bell.changed() => {}
+                () = tokio::time::sleep_until(self.patience), if Instant::now() < self.patience => {}
+            }
         }
     }
 
