@@ -371,6 +371,7 @@ fn changes(request: &Request) -> bool {
         | Request::Extend { .. }
         | Request::List { .. }
         | Request::Why { .. }
+        | Request::Watch { .. }
         | Request::Status => false,
     }
 }
@@ -387,6 +388,7 @@ fn repeatable(request: &Request) -> bool {
         | Request::Merge { .. }
         | Request::Why { .. }
         | Request::Post { .. } // its letters have ids
+        | Request::Watch { .. }
         | Request::Status => true,
         Request::Remove { .. } | Request::Restore { .. } => false,
     }

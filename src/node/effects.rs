@@ -154,6 +154,7 @@ impl Performer {
             Effect::RevealLetters { ids } => self.mail.reveal(ids),
             Effect::Note(note) => {
                 self.mail.tell(&note, engine);
+                self.shared.insight.note(&note);
                 if let Note::NodeJoined { node, .. } = note {
                     self.links.renew(node);
                 }
@@ -280,6 +281,7 @@ impl Performer {
                     false
                 }
             };
+            shared.insight.pulled(stored.then_some(size));
             if stored {
                 let _ = shared.inputs.send(Input::ContentStored { content, size }).await;
             }
@@ -300,6 +302,7 @@ impl Performer {
 
     fn drop_content(&self, content: ContentId, until: Option<Moment>) {
         let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+        let insight = Arc::clone(&self.shared.insight);
         tokio::task::spawn_blocking(move || {
             let dropped = match remove(&store, &content, until) {
                 Ok(_) => store.holds(&content).is_none(),
@@ -308,6 +311,9 @@ impl Performer {
                     false
                 }
             };
+            if dropped {
+                insight.dropped();
+            }
             report(&inputs, Input::DropEnded { content, dropped });
         });
     }

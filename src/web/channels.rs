@@ -7,6 +7,7 @@
 use super::Web;
 use super::accept::{stop, whole_body};
 use super::refusal::{Refusal, json};
+use super::stream;
 use crate::limits::CHANNEL_BODY_BYTES_MAX;
 use crate::node::channels::{Answer, Happening};
 use crate::types::{ChannelKey, ClientId, ClientTime, ClientToken};
@@ -18,16 +19,7 @@ use axum::extract::{Path, Query, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use hyper::body::Frame;
-use std::convert::Infallible;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::Duration;
-use tokio::sync::mpsc;
-
-/// A stream on which nothing happens says so this often.
-const PING: Duration = Duration::from_secs(10);
 
 type Key = Result<Path<String>, PathRejection>;
 
@@ -243,56 +235,29 @@ fn events(happening: Happening) -> Vec<(&'static str, String)> {
 /// `GET /api/channels/KEY/events`: what happens, as server-sent events.
 pub(super) async fn follow(State(web): State<Arc<Web>>, path: Key) -> Result<Response, Refusal> {
     let mut follow = web.channels.follow(&key(path)?).map_err(refused)?;
-    let (pieces, received) = mpsc::channel(1);
+    let (pieces, body) = stream::pieces_of(1);
     let mut stopping = web.stopping.clone();
     tokio::spawn(async move {
         loop {
             let piece = tokio::select! {
                 happening = follow.next() => sse(&events(happening)),
-                () = tokio::time::sleep(PING) => Bytes::from_static(b":\n\n"),
+                () = tokio::time::sleep(stream::PING_INTERVAL) => stream::ping(),
                 () = stop(&mut stopping) => return,
                 () = pieces.closed() => return,
             };
-            if pieces.send(piece).await.is_err() {
+            if pieces.send(Ok(piece)).await.is_err() {
                 return;
             }
         }
     });
-    let mut response = Response::new(Body::new(Pieces { received }));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    Ok(response)
+    Ok(stream::events(body))
 }
 
-/// Events as bytes. A line end in a body stands between the parts of its JSON, so another one does.
+/// Events as bytes. A line end in a body stands between the parts of its JSON, where a space means the same.
 fn sse(events: &[(&str, String)]) -> Bytes {
-    let mut text = String::new();
-    for (event, data) in events {
-        text.push_str("event: ");
-        text.push_str(event);
-        for line in data.split(['\n', '\r']) {
-            text.push_str("\ndata: ");
-            text.push_str(line);
-        }
-        text.push_str("\n\n");
-    }
-    text.into()
-}
-
-/// A body that comes piece by piece.
-struct Pieces {
-    received: mpsc::Receiver<Bytes>,
-}
-
-impl hyper::body::Body for Pieces {
-    type Data = Bytes;
-    type Error = Infallible;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        self.received.poll_recv(context).map(|piece| piece.map(|piece| Ok(Frame::data(piece))))
-    }
+    let events =
+        events.iter().map(|(kind, data)| stream::event(kind, None, &data.replace(['\n', '\r'], " ")));
+    events.collect::<Vec<Bytes>>().concat().into()
 }
 
 /// What a WebSocket says in its address, as browsers let it send no headers.
@@ -335,7 +300,7 @@ impl Talk {
             let said = tokio::select! {
                 happening = follow.next() => events(happening),
                 () = stop(&mut stopping) => return,
-                () = tokio::time::sleep(PING) => {
+                () = tokio::time::sleep(stream::PING_INTERVAL) => {
                     if socket.send(Message::Ping(Bytes::new())).await.is_err() {
                         return;
                     }

@@ -17,19 +17,26 @@
 //! | `page` | the page and what belongs to it |
 //! | `channels` | live state |
 //! | `status` | how the cluster stands |
+//! | `events` | what happens, live |
+//! | `transfers` | files on their way through here |
+//! | `stream` | answers that come in pieces |
 
 pub mod accept;
 mod channels;
+mod events;
 pub mod guard;
 mod page;
 pub mod refusal;
 mod routes;
 mod sessions;
 mod status;
+mod stream;
+mod transfers;
 
 use crate::client::{Access, ClientError};
 use crate::limits::{HTTP_PORT_DEFAULT, HTTP_PROXY_TIMEOUT};
 use crate::node::channels::Hub;
+use crate::node::insight::Insight;
 use crate::types::NodeId;
 use guard::Guard;
 use sessions::Sessions;
@@ -84,6 +91,8 @@ pub struct Options {
     pub name: String,
     /// Its channels.
     pub channels: Arc<Hub>,
+    /// What it tells of itself.
+    pub insight: Arc<Insight>,
     /// Further names under which browsers ask for it, with a port if it is another one.
     pub hosts: Vec<(String, Option<u16>)>,
 }
@@ -97,6 +106,9 @@ pub(crate) struct Web {
     pub(crate) node: NodeId,
     pub(crate) name: String,
     pub(crate) channels: Arc<Hub>,
+    pub(crate) insight: Arc<Insight>,
+    pub(crate) feed: events::Feed,
+    pub(crate) transfers: transfers::Transfers,
     /// True once the node is being stopped: streams end.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -152,6 +164,9 @@ impl Server {
             node: options.node,
             name: options.name,
             channels: options.channels,
+            insight: options.insight,
+            feed: events::Feed::default(),
+            transfers: transfers::Transfers::default(),
             stopping: stopping.clone(),
         };
         accept::accept(self.listener, routes::router(Arc::new(web)), stopping).await;

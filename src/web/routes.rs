@@ -3,7 +3,7 @@
 use super::accept::Ends;
 use super::guard::{COOKIE, Need};
 use super::refusal::Refusal;
-use super::{Web, channels, page, status};
+use super::{Web, channels, events, page, status};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -22,6 +22,7 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/api/channels/{key}/clients/{id}", delete(channels::leave))
         .route("/api/channels/{key}/events", get(channels::follow))
         .route("/api/channels/{key}/socket", get(channels::socket))
+        .route("/api/events", get(events::events))
         .route("/api/session", post(begin_session).delete(end_session))
         .route("/healthz", get(status::health));
     for (path, kind, text) in page::FILES {

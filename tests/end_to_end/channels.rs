@@ -66,7 +66,8 @@ fn a_follower_keeps_what_it_has_over_a_change_of_proxy() {
     post(&village, "stays");
     post(&village, "goes");
     let follower = village.start(&["channel", "follow", "k", "--json"]);
-    let both = json!({"event": "snapshot", "data": {"clients": [{"client_id": "stays"}, {"client_id": "goes"}]}});
+    let both =
+        json!({"event": "snapshot", "data": {"clients": [{"client_id": "stays"}, {"client_id": "goes"}]}});
     wait_for_line(&follower, &both);
     let proxy = village.status().expect("a status").proxy;
     village.kill9(&proxy);

@@ -157,8 +157,9 @@ async fn serve(context: &Context, mut options: Options, serving: Serving) -> Res
             access: serving.access,
             node: ready.node,
             name,
-            hosts: serving.hosts,
             channels: node.channels(),
+            insight: node.insight(),
+            hosts: serving.hosts,
         };
         tokio::spawn(async move {
             if let Err(error) = server.run(options, stopping).await {
