@@ -191,6 +191,7 @@ fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> 
         Command::List(list) => commands::list::run(&context, list),
         Command::Retry(retry) => commands::retry::run(&context, retry),
         Command::Flush(flush) => commands::flush::run(&context, flush),
+        Command::Channel(channel) => commands::channel::run(&context, channel),
         Command::Why(why) => commands::why::run(&context, why),
         Command::Drain(drain) => commands::drain::run(&context, drain),
         Command::Merge(merge) => commands::merge::run(&context, merge),

@@ -3,7 +3,7 @@
 use super::accept::Ends;
 use super::guard::{COOKIE, Need};
 use super::refusal::Refusal;
-use super::{Web, events, metrics, page, status};
+use super::{Web, channels, events, metrics, page, status};
 use crate::clock;
 use axum::Router;
 use axum::body::Body;
@@ -11,7 +11,7 @@ use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::sync::Arc;
 
 /// All that is served.
@@ -19,6 +19,11 @@ pub(super) fn router(web: Arc<Web>) -> Router {
     let mut router = Router::new()
         .route("/api", get(version))
         .route("/api/status", get(status::status))
+        .route("/api/channels", get(channels::list))
+        .route("/api/channels/{key}", get(channels::get).post(channels::post))
+        .route("/api/channels/{key}/clients/{id}", delete(channels::leave))
+        .route("/api/channels/{key}/events", get(channels::follow))
+        .route("/api/channels/{key}/socket", get(channels::socket))
         .route("/api/events", get(events::events))
         .route("/api/session", post(begin_session).delete(end_session))
         .route("/api/openapi.json", get(openapi))

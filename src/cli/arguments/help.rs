@@ -73,6 +73,15 @@ Examples:
   thorp config
   thorp config --port 9000 --role storage     what these options would change
   thorp config --json | jq '.[] | select(.source != \"default\")'";
+pub(super) const CHANNEL_EXAMPLES: &str = "\
+Who posts is there until it has not posted for a second, or as long as the first post of the channel
+said. Programs do the same over HTTP, on any node: `/api/channels/KEY`.
+
+Examples:
+  thorp channel post game '{\"x\": 3, \"y\": 7}'
+  thorp channel post sensors @reading.json --expire 1m
+  thorp channel get game
+  thorp channel follow game --json | jq -c .data";
 pub(super) const KEY_EXAMPLES: &str = "\
 Example:
   (umask 077; thorp key new > house.key)      readable by you alone

@@ -3,6 +3,7 @@
 //! A command gets what was typed, already checked, and gives its outcome or why it failed; it
 //! prints by the printer alone and never ends the process.
 
+pub mod channel;
 pub mod completions;
 pub mod config;
 pub mod demo;

@@ -7,8 +7,10 @@ mod settings;
 
 pub use settings::{Origin, SettingRow, setting_value};
 
+mod channels;
 mod letters;
 
+pub use channels::{ChannelDocument, ChannelEvent};
 pub use letters::{FlushDocument, HookPart, LetterRow, RetriedRow, RetryDocument};
 
 pub use crate::documents::{
