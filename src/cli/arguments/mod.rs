@@ -455,6 +455,9 @@ pub struct ChannelPostArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_EXPIRE", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub expire: Option<Duration>,
+    /// The `client_id` of an object that has none [default: the host name]
+    #[arg(long, value_name = "NAME", env = "THORP_NAME", hide_env_values = true, value_parser = parse_label)]
+    pub name: Option<Box<str>>,
     /// Prove to be that client by the token that its first post got
     #[arg(long, value_name = "TOKEN", env = "THORP_TOKEN", hide_env_values = true, value_parser = client_token)]
     pub token: Option<ClientToken>,
@@ -682,6 +685,9 @@ impl Arguments {
         match &self.command {
             Command::Up(up) => up.node.add_to(given),
             Command::Send(send) => Given { name: send.name.clone(), ..given },
+            Command::Channel(ChannelArguments { command: ChannelCommand::Post(post) }) => {
+                Given { name: post.name.clone(), ..given }
+            }
             Command::Put(put) => Given { replicas: put.copies.replicas, ..given },
             Command::Config(all) => Given { replicas: all.copies.replicas, ..all.node.add_to(given) },
             _ => given,
