@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod commands;
 pub mod escape;
 pub mod failure;
+pub mod http_address;
 pub mod json;
 pub mod letters;
 pub mod names;
@@ -176,6 +177,7 @@ fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> 
     let ended = match &arguments.command {
         Command::Up(up) => commands::up::run(&context, up),
         Command::Status(status) => commands::status::run(&context, status),
+        Command::Open(open) => commands::open::run(&context, open),
         Command::Config(_) => commands::config::run(&context),
         Command::Demo(demo) => commands::demo::run(&context, demo),
         Command::Put(put) => commands::put::run(&context, put),

@@ -17,6 +17,7 @@
 //! | `page` | the page and what belongs to it |
 //! | `channels` | live state |
 //! | `status` | how the cluster stands |
+//! | `metrics` | numbers for Prometheus |
 //! | `events` | what happens, live |
 //! | `transfers` | files on their way through here |
 //! | `stream` | answers that come in pieces |
@@ -25,6 +26,7 @@ pub mod accept;
 mod channels;
 mod events;
 pub mod guard;
+mod metrics;
 mod page;
 pub mod refusal;
 mod routes;
@@ -109,6 +111,7 @@ pub(crate) struct Web {
     pub(crate) insight: Arc<Insight>,
     pub(crate) feed: events::Feed,
     pub(crate) transfers: transfers::Transfers,
+    pub(crate) metrics: metrics::Metrics,
     /// True once the node is being stopped: streams end.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -167,6 +170,7 @@ impl Server {
             insight: options.insight,
             feed: events::Feed::default(),
             transfers: transfers::Transfers::default(),
+            metrics: metrics::Metrics::default(),
             stopping: stopping.clone(),
         };
         accept::accept(self.listener, routes::router(Arc::new(web)), stopping).await;

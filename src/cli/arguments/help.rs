@@ -47,7 +47,14 @@ Examples:
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:
   thorp status
-  thorp status --json | jq '.nodes[] | select(.state != \"up\") | .name'";
+  thorp status --json | jq '.nodes[] | select(.state != \"up\") | .name'
+  curl -H \"Authorization: Bearer $(thorp status --token)\" http://127.0.0.1:7668/api/files";
+pub(super) const OPEN_EXAMPLES: &str = "\
+With a cluster key the address carries the token: whoever has it can read and change all files.
+
+Examples:
+  thorp open
+  xdg-open \"$(thorp open --no-qr)\"";
 pub(super) const DEMO_EXAMPLES: &str = "\
 Starts real nodes as processes of this machine, in a temporary folder and on loopback alone: puts a
 file in three copies, kills a holder and shows the repair, kills the proxy and shows the takeover,

@@ -136,6 +136,9 @@ pub enum Command {
     /// Show machines, their roles, and how the files are
     #[command(after_help = help::STATUS_EXAMPLES)]
     Status(StatusArguments),
+    /// Print the address of the page, for browsers and phones
+    #[command(after_help = help::OPEN_EXAMPLES)]
+    Open(OpenArguments),
     /// Store files and folders
     #[command(after_help = help::PUT_EXAMPLES)]
     Put(PutArguments),
@@ -388,7 +391,11 @@ fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
 
 /// `thorp status`.
 #[derive(Args, Clone, Debug)]
-pub struct StatusArguments {}
+pub struct StatusArguments {
+    /// Print the token that HTTP needs where there is a cluster key, and nothing else
+    #[arg(long, env = "THORP_TOKEN", hide_env_values = true, value_parser = parse_flag)]
+    pub token: bool,
+}
 
 /// `thorp demo`.
 #[derive(Args, Clone, Debug)]
@@ -586,6 +593,14 @@ pub struct RmArguments {
     /// Not to the trash: at once and for good, with what the trash has of these names
     #[arg(long, env = "THORP_NOW", hide_env_values = true, value_parser = parse_flag)]
     pub now: bool,
+}
+
+/// `thorp open`.
+#[derive(Args, Clone, Debug)]
+pub struct OpenArguments {
+    /// Print no picture for a phone's camera
+    #[arg(long, env = "THORP_NO_QR", hide_env_values = true, value_parser = parse_flag)]
+    pub no_qr: bool,
 }
 
 /// `thorp why`.

@@ -17,6 +17,7 @@ pub mod list;
 pub mod ls;
 pub mod man;
 pub mod merge;
+pub mod open;
 pub mod put;
 pub mod replicas;
 pub mod restore;

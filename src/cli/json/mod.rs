@@ -247,6 +247,20 @@ pub struct HashRow {
     pub content: String,
 }
 
+/// `thorp open`.
+#[derive(Debug, Serialize)]
+pub struct OpenDocument {
+    /// The page's address, with the token where one is needed.
+    pub url: String,
+}
+
+/// `thorp status --token`.
+#[derive(Debug, Serialize)]
+pub struct TokenDocument {
+    /// What HTTP requests carry; `null` where none is needed.
+    pub token: Option<String>,
+}
+
 /// `thorp key new`.
 #[derive(Serialize)]
 pub struct KeyDocument<'key> {
