@@ -554,6 +554,8 @@ impl Reader {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn any_sequence_is_as_in_the_model(steps in prop::collection::vec(step(), 1..120), seed: u64) {
         let (mut table, mut model, mut rng) = (Table::new(), Model::default(), Rng::seeded(seed));

@@ -402,8 +402,7 @@ mod tests {
     #[test]
     fn line_ends_in_a_body_do_not_end_its_event() {
         let events = [("update", "{\"a\":\r\n1,\n\"b\":2}".to_owned()), ("wait", "{}".to_owned())];
-        let text =
-            "event: update\ndata: {\"a\":\ndata: \ndata: 1,\ndata: \"b\":2}\n\nevent: wait\ndata: {}\n\n";
+        let text = "event: update\ndata: {\"a\":  1, \"b\":2}\n\nevent: wait\ndata: {}\n\n";
         assert_eq!(sse(&events), text);
     }
 }
