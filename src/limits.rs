@@ -452,6 +452,12 @@ pub const HTTP_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const HTTP_JSON_BYTES_MAX: usize = 64 << 10;
 /// How long a request looks for a proxy before it is told that there is none.
 pub const HTTP_PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that a watcher is told of at once; if more changed, it looks at everything again.
+pub const WATCH_ROWS_MAX: usize = 200;
+/// How long a watcher's question waits for a change, in milliseconds.
+pub const WATCH_MS_MAX: u64 = 25_000;
+/// Watchers at once: one a node that has a page open, and some.
+pub const WATCHES_MAX: usize = 256;
 /// Requests that ask the proxy at the same time; more wait.
 pub const HTTP_ASKS_AT_ONCE: usize = 16;
 

@@ -370,6 +370,7 @@ fn changes(request: &Request) -> bool {
         | Request::Extend { .. }
         | Request::List { .. }
         | Request::Why { .. }
+        | Request::Watch { .. }
         | Request::Status => false,
     }
 }
@@ -386,6 +387,7 @@ fn repeatable(request: &Request) -> bool {
         | Request::Merge { .. }
         | Request::Why { .. }
         | Request::Post { .. } // its letters have ids
+        | Request::Watch { .. }
         | Request::Status => true,
         Request::Remove { .. } | Request::Restore { .. } => false,
     }

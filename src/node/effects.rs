@@ -149,6 +149,7 @@ impl Performer {
             Effect::RevealLetters { ids } => self.mail.reveal(ids),
             Effect::Note(note) => {
                 self.mail.tell(&note, engine);
+                self.shared.insight.note(&note);
                 if let Note::NodeJoined { node, .. } = note {
                     self.links.renew(node);
                 }
@@ -255,6 +256,7 @@ impl Performer {
                     false
                 }
             };
+            shared.insight.pulled(stored.then_some(size));
             if stored {
                 let _ = shared.inputs.send(Input::ContentStored { content, size }).await;
             }
@@ -275,6 +277,7 @@ impl Performer {
 
     fn drop_content(&self, content: ContentId, until: Option<Moment>) {
         let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+        let insight = Arc::clone(&self.shared.insight);
         tokio::task::spawn_blocking(move || {
             let dropped = match remove(&store, &content, until) {
                 Ok(_) => store.holds(&content).is_none(),
@@ -283,6 +286,9 @@ impl Performer {
                     false
                 }
             };
+            if dropped {
+                insight.dropped();
+            }
             report(&inputs, Input::DropEnded { content, dropped });
         });
     }

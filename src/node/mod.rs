@@ -10,6 +10,7 @@
 //! | `effects` | performs what the engine decided |
 //! | `hearing` | datagrams: opens, checks the seal, hands them over |
 //! | `mail` | letters: the folders that people see, and what the engine knows |
+//! | [`insight`] | what the process tells the HTTP interface beside it |
 //! | `links` | one outgoing link a member, dialled when there is something to say |
 //! | `places` | how many connections there may be, and whose goes when one too many comes |
 //! | `quiet` | how many lines others can cause in the log |
@@ -19,6 +20,7 @@ pub mod addresses;
 mod answering;
 mod effects;
 mod hearing;
+pub mod insight;
 mod links;
 mod mail;
 pub(crate) mod places;
@@ -182,6 +184,7 @@ pub(crate) struct Shared {
     pub(crate) asks: answering::Asks,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) quiet: quiet::Quiet,
+    pub(crate) insight: Arc<insight::Insight>,
 }
 
 /// A node that is up, not yet running.
@@ -248,7 +251,9 @@ impl Node {
         let (stop, stopping) = watch::channel(false);
         let holder = effects::holder_context(&store, &endpoint, identity.node, &sender);
         let ready = Ready { node: identity.node, tcp, secured: identity.keys.secured };
+        let insight = Arc::new(insight::Insight::new(store.clone()));
         let shared = Shared {
+            insight,
             identity,
             endpoint,
             inputs: sender,
@@ -280,6 +285,12 @@ impl Node {
     #[must_use]
     pub fn ready(&self) -> Ready {
         self.ready
+    }
+
+    /// What it can tell of itself while it runs.
+    #[must_use]
+    pub fn insight(&self) -> Arc<insight::Insight> {
+        Arc::clone(&self.shared.insight)
     }
 
     /// Runs until `stop` completes, then says goodbye, finishes what is being written and ends.

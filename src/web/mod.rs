@@ -16,17 +16,24 @@
 //! | `sessions` | connections to the proxy, shared by all requests |
 //! | `page` | the page and what belongs to it |
 //! | `status` | how the cluster stands |
+//! | `events` | what happens, live |
+//! | `transfers` | files on their way through here |
+//! | `stream` | answers that come in pieces |
 
 pub mod accept;
+mod events;
 pub mod guard;
 mod page;
 pub mod refusal;
 mod routes;
 mod sessions;
 mod status;
+mod stream;
+mod transfers;
 
 use crate::client::{Access, ClientError};
 use crate::limits::{HTTP_PORT_DEFAULT, HTTP_PROXY_TIMEOUT};
+use crate::node::insight::Insight;
 use crate::types::NodeId;
 use guard::Guard;
 use sessions::Sessions;
@@ -79,6 +86,8 @@ pub struct Options {
     pub node: NodeId,
     /// Its display name.
     pub name: String,
+    /// What it tells of itself.
+    pub insight: Arc<Insight>,
     /// Further names under which browsers ask for it, with a port if it is another one.
     pub hosts: Vec<(String, Option<u16>)>,
 }
@@ -91,6 +100,9 @@ pub(crate) struct Web {
     pub(crate) secured: bool,
     pub(crate) node: NodeId,
     pub(crate) name: String,
+    pub(crate) insight: Arc<Insight>,
+    pub(crate) feed: events::Feed,
+    pub(crate) transfers: transfers::Transfers,
     /// True once the node is being stopped: streams end.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -145,6 +157,9 @@ impl Server {
             secured,
             node: options.node,
             name: options.name,
+            insight: options.insight,
+            feed: events::Feed::default(),
+            transfers: transfers::Transfers::default(),
             stopping: stopping.clone(),
         };
         accept::accept(self.listener, routes::router(Arc::new(web)), stopping).await;

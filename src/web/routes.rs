@@ -3,7 +3,7 @@
 use super::accept::Ends;
 use super::guard::{COOKIE, Need};
 use super::refusal::Refusal;
-use super::{Web, page, status};
+use super::{Web, events, page, status};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -17,6 +17,7 @@ pub(super) fn router(web: Arc<Web>) -> Router {
     let mut router = Router::new()
         .route("/api", get(version))
         .route("/api/status", get(status::status))
+        .route("/api/events", get(events::events))
         .route("/api/session", post(begin_session).delete(end_session))
         .route("/healthz", get(status::health));
     for (path, kind, text) in page::FILES {

@@ -324,6 +324,11 @@ pub fn request() -> impl Strategy<Value = Request> {
         any::<[u8; 16]>().prop_map(|lineage| Request::Merge { lineage: Lineage(lineage) }),
         name().prop_map(|name| Request::Why { name }),
         letters::any_post(),
+        (term(), number(), number()).prop_map(|(term, after, wait_ms)| Request::Watch {
+            term,
+            after,
+            wait_ms
+        }),
     ]
 }
 
@@ -473,6 +478,15 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         lineage().prop_map(|lineages| Reply::Merging { lineages }),
         explanation().prop_map(|explanation| Reply::Why(Box::new(explanation))),
         letters::any_posted(),
+        ((term(), number(), any::<bool>()), (vec(row(), 0..3), vec(name(), 0..3), vec(route(), 0..3)),)
+            .prop_map(|((term, revision, all), (rows, gone, nodes))| Reply::Changed {
+                term,
+                revision,
+                all,
+                rows,
+                gone,
+                nodes
+            }),
     ]
 }
 

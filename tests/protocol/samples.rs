@@ -331,6 +331,7 @@ pub fn requests() -> Vec<Sample<Request>> {
         sample!(Request::Merge { lineage: CLUSTER }),
         sample!(Request::Why { name: photo() }),
         letters::post(),
+        sample!(Request::Watch { term: TERM, after: 41, wait_ms: 5_000 }),
     ]
 }
 
@@ -354,6 +355,14 @@ pub fn replies() -> Vec<Sample<Reply>> {
         sample!(Reply::Merging { lineages: vec![CLUSTER] }),
         around("Why", explanation_sample(), |explanation| Reply::Why(Box::new(explanation))),
         letters::posted(),
+        sample!(Reply::Changed {
+            term: TERM,
+            revision: 42,
+            all: false,
+            rows: vec![row_sample().value],
+            gone: vec![photo()],
+            nodes: vec![route_b()],
+        }),
     ]
 }
 

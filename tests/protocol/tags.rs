@@ -109,6 +109,7 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Merge,
         Why,
         Post,
+        Watch,
     })
     .check_examples("Request", "request", samples::requests());
     variants!(Reply {
@@ -125,6 +126,7 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Merging,
         Why,
         Posted,
+        Changed,
     })
     .check_examples("Reply", "reply", samples::replies());
     variants!(TransferFrame {

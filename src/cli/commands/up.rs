@@ -152,7 +152,13 @@ async fn serve(context: &Context, mut options: Options, serving: Serving) -> Res
     };
     let (stop_web, stopping) = watch::channel(false);
     let web = server.map(|server| {
-        let options = web::Options { access: serving.access, node: ready.node, name, hosts: serving.hosts };
+        let options = web::Options {
+            access: serving.access,
+            node: ready.node,
+            name,
+            insight: node.insight(),
+            hosts: serving.hosts,
+        };
         tokio::spawn(async move {
             if let Err(error) = server.run(options, stopping).await {
                 tracing::error!(error = chain(&error), "HTTP is not served");
