@@ -4,6 +4,7 @@
 //! member. Invariant: what a command is told of a change is what the proxy said is durable; a
 //! connection that broke after a change was asked for is reported as "not known".
 
+pub mod channel;
 mod find;
 pub mod get;
 pub mod put;

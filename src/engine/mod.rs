@@ -366,6 +366,8 @@ impl Engine {
             Message::MailSummary { after, streams, last, roster, reply } => {
                 self.mail_summary_heard(from, after, &streams, last, &roster, reply);
             }
+            // The shell's: channels are in memory alone, and nothing here depends on them.
+            Message::ChannelsHeard { .. } => {}
         }
     }
 

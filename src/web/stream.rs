@@ -37,7 +37,12 @@ impl hyper::body::Body for Pieces {
 
 /// A body, and the end that feeds it.
 pub(super) fn pieces() -> (mpsc::Sender<io::Result<Bytes>>, Body) {
-    let (feed, pieces) = mpsc::channel(PIECES_MAX);
+    pieces_of(PIECES_MAX)
+}
+
+/// The same with room for so many: where each may be large, and none goes stale.
+pub(super) fn pieces_of(most: usize) -> (mpsc::Sender<io::Result<Bytes>>, Body) {
+    let (feed, pieces) = mpsc::channel(most);
     (feed, Body::new(Pieces(pieces)))
 }
 

@@ -38,6 +38,8 @@ pub enum Purpose {
     Command,
     /// Contents move: [`super::transfer::TransferFrame`]s.
     Transfer,
+    /// Live state: [`super::channel::ChannelAsk`]s, each answered with a [`super::channel::ChannelReply`].
+    Channels,
 }
 
 /// What one member tells another, without waiting for an answer.
@@ -225,6 +227,13 @@ pub enum Message {
         roster: Vec<RosterRow>,
         /// Whether I want yours in turn.
         reply: bool,
+    },
+    /// From the proxy, while it has channels: what its successor needs.
+    ChannelsHeard {
+        /// How long this cluster's proxies have served channels, in milliseconds.
+        server_time_ms: u64,
+        /// The longest expiry of a channel, in milliseconds.
+        expiry_ms_max: u64,
     },
 }
 

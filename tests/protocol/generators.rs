@@ -1,6 +1,6 @@
 //! Any value of anything that has bytes.
 
-use crate::letters;
+use crate::{channels, letters};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -275,6 +275,7 @@ pub fn message() -> impl Strategy<Value = Message> {
         (content(), number()).prop_map(|(content, nonce)| Message::KeepRelease { content, nonce }),
         (term(), any::<bool>()).prop_map(|(term, draining)| Message::Drain { term, draining }),
         letters::any_message(),
+        channels::any_heard(),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! One value of everything that has bytes, with its fields in the order in which they are written.
 
+use crate::channels;
 use crate::document::Part;
 use crate::letters;
 use thorp::types::{
@@ -308,6 +309,7 @@ pub fn messages() -> Vec<Sample<Message>> {
     ]
     .into_iter()
     .chain(letters::messages())
+    .chain([channels::heard()])
     .collect()
 }
 

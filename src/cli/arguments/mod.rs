@@ -22,11 +22,12 @@ use crate::config::{
     parse_port, parse_role, parse_scrub_every,
 };
 use crate::limits::{
-    DEMO_NODES_MAX, DEMO_NODES_MIN, LETTER_LIVES_MAX, LETTER_TYPE_BYTES_MAX, NAME_BYTES_MAX, REPLICAS_MAX,
+    CHANNEL_KEY_BYTES_MAX, DEMO_NODES_MAX, DEMO_NODES_MIN, LETTER_LIVES_MAX, LETTER_TYPE_BYTES_MAX,
+    NAME_BYTES_MAX, REPLICAS_MAX,
 };
 use crate::messages::folders::Place;
-use crate::types::{FileName, LetterType, Lineage, MachineId, Pin, Priority};
-use clap::builder::{PossibleValuesParser, TypedValueParser};
+use crate::types::{ChannelKey, ClientToken, FileName, LetterType, Lineage, MachineId, Pin, Priority};
+use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -135,6 +136,9 @@ pub enum Command {
     /// Show machines, their roles, and how the files are
     #[command(after_help = help::STATUS_EXAMPLES)]
     Status(StatusArguments),
+    /// Print the address of the page, for browsers and phones
+    #[command(after_help = help::OPEN_EXAMPLES)]
+    Open(OpenArguments),
     /// Store files and folders
     #[command(after_help = help::PUT_EXAMPLES)]
     Put(PutArguments),
@@ -189,6 +193,8 @@ pub enum Command {
     /// Show each setting, its value, and what decided it
     #[command(after_help = help::CONFIG_EXAMPLES)]
     Config(ConfigArguments),
+    /// Live state that programs share: post yours, see the others'
+    Channel(ChannelArguments),
     /// Make a cluster key
     #[command(after_help = help::KEY_EXAMPLES, arg_required_else_help = true)]
     Key(KeyArguments),
@@ -356,6 +362,11 @@ pub struct NodeArguments {
     #[arg(long, value_name = "N", env = "THORP_HOOKS_AT_ONCE", hide_env_values = true,
           value_parser = hooks_at_once, allow_negative_numbers = true)]
     pub hooks_at_once: Option<u32>,
+    /// Whether each client of a channel must show the token of its first post from then on
+    /// [default: false]
+    #[arg(long, value_name = "true|false", env = "THORP_CHANNELS_STRICT", hide_env_values = true,
+          num_args = 0..=1, require_equals = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub channels_strict: Option<bool>,
 }
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {
@@ -380,7 +391,11 @@ fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
 
 /// `thorp status`.
 #[derive(Args, Clone, Debug)]
-pub struct StatusArguments {}
+pub struct StatusArguments {
+    /// Print the token that HTTP needs where there is a cluster key, and nothing else
+    #[arg(long, env = "THORP_TOKEN", hide_env_values = true, value_parser = parse_flag)]
+    pub token: bool,
+}
 
 /// `thorp demo`.
 #[derive(Args, Clone, Debug)]
@@ -410,6 +425,71 @@ pub enum KeyCommand {
     /// Print a new random key of 128 bits
     #[command(after_help = help::KEY_EXAMPLES)]
     New,
+}
+
+/// `thorp channel`.
+#[derive(Args, Clone, Debug)]
+pub struct ChannelArguments {
+    /// What to do with channels.
+    #[command(subcommand)]
+    pub command: ChannelCommand,
+}
+
+/// What to do with channels.
+#[derive(Clone, Debug, Subcommand)]
+pub enum ChannelCommand {
+    /// Post an object, and print those of the others
+    #[command(after_help = help::CHANNEL_EXAMPLES)]
+    Post(ChannelPostArguments),
+    /// Print what everybody has posted
+    #[command(after_help = help::CHANNEL_EXAMPLES)]
+    Get(ChannelGetArguments),
+    /// Print what is posted from now on, one event a line, until Ctrl-C
+    #[command(after_help = help::CHANNEL_EXAMPLES)]
+    Follow(ChannelFollowArguments),
+}
+
+/// `thorp channel post`.
+#[derive(Args, Clone, Debug)]
+pub struct ChannelPostArguments {
+    /// Which channel; it is there as long as somebody posts
+    #[arg(value_name = "KEY", value_parser = channel_key)]
+    pub channel: ChannelKey,
+    /// A JSON object; without a `client_id` it gets this machine's name as one
+    #[arg(value_name = "JSON|@FILE|-")]
+    pub body: String,
+    /// In this channel, clients are gone so long after their last post, if this is its first [default: 1s]
+    #[arg(long, value_name = "DURATION", env = "THORP_EXPIRE", hide_env_values = true,
+          value_parser = parse_duration, allow_hyphen_values = true)]
+    pub expire: Option<Duration>,
+    /// Prove to be that client by the token that its first post got
+    #[arg(long, value_name = "TOKEN", env = "THORP_TOKEN", hide_env_values = true, value_parser = client_token)]
+    pub token: Option<ClientToken>,
+}
+
+/// `thorp channel get`.
+#[derive(Args, Clone, Debug)]
+pub struct ChannelGetArguments {
+    /// Which channel
+    #[arg(value_name = "KEY", value_parser = channel_key)]
+    pub channel: ChannelKey,
+}
+
+/// `thorp channel follow`.
+#[derive(Args, Clone, Debug)]
+pub struct ChannelFollowArguments {
+    /// Which channel
+    #[arg(value_name = "KEY", value_parser = channel_key)]
+    pub channel: ChannelKey,
+}
+
+fn channel_key(text: &str) -> Result<ChannelKey, String> {
+    let rule = || format!("1 to {CHANNEL_KEY_BYTES_MAX} bytes without `/` and control characters");
+    ChannelKey::parse(text).ok_or_else(rule)
+}
+
+fn client_token(text: &str) -> Result<ClientToken, String> {
+    ClientToken::parse(text).ok_or_else(|| "a token has 32 hexadecimal digits".to_owned())
 }
 
 /// `thorp completions`.
@@ -510,6 +590,14 @@ pub struct RmArguments {
     /// Not to the trash: at once and for good, with what the trash has of these names
     #[arg(long, env = "THORP_NOW", hide_env_values = true, value_parser = parse_flag)]
     pub now: bool,
+}
+
+/// `thorp open`.
+#[derive(Args, Clone, Debug)]
+pub struct OpenArguments {
+    /// Print no picture for a phone's camera
+    #[arg(long, env = "THORP_NO_QR", hide_env_values = true, value_parser = parse_flag)]
+    pub no_qr: bool,
 }
 
 /// `thorp why`.
@@ -646,6 +734,7 @@ impl NodeArguments {
             hook_timeout: up.hook_timeout,
             hook_tries: up.hook_tries,
             hooks_at_once: up.hooks_at_once,
+            channels_strict: up.channels_strict,
             http: up.http,
             http_hosts: up.http_hosts,
             ..given

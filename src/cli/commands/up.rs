@@ -51,6 +51,7 @@ pub fn run(context: &Context, arguments: &UpArguments) -> Result<Outcome, Failur
             hook_tries: settings.node.hook_tries,
             hooks_at_once: settings.node.hooks_at_once,
         },
+        channels_strict: settings.node.channels_strict,
     };
     if arguments.rebuild {
         rebuild(context, &options.data_dir)?;
@@ -156,6 +157,7 @@ async fn serve(context: &Context, mut options: Options, serving: Serving) -> Res
             access: serving.access,
             node: ready.node,
             name,
+            channels: node.channels(),
             insight: node.insight(),
             hosts: serving.hosts,
         };
