@@ -172,7 +172,7 @@ fn the_alarm_is_never_later_than_the_next_end() {
 #[test]
 fn what_is_late_is_left_out() {
     let mut table = Table::new();
-    let mut at = |table: &mut Table, channel, client, what, seconds| {
+    let at = |table: &mut Table, channel, client, what, seconds| {
         table.post_as(channel, &body(client, what), &at_time(client, seconds), None).expect("no error").0
     };
     let late = ChannelReply::NoUpdate { late: true, token: None };

@@ -3,31 +3,32 @@
 //! Invariant: what passes here is well-formed, so commands check nothing again. The cluster key is
 //! no argument, ever: others can read those in the process list.
 
+mod channel;
 mod help;
+mod node;
 mod sources;
 
 #[cfg(test)]
 mod tests;
 
+pub use channel::{
+    ChannelArguments, ChannelCommand, ChannelFollowArguments, ChannelGetArguments, ChannelPostArguments,
+};
 pub use help::{ABOUT, INTRODUCTION};
+pub use node::NodeArguments;
 pub use sources::{Source, Sources};
 
 use crate::cli::failure::Failure;
 use crate::cli::letters::{PLACES, parse_letter_name, parse_place};
 use crate::cli::names::{NamePattern, parse_folder, parse_name, parse_pattern};
-use crate::cli::units::{parse_duration, parse_size};
-use crate::config::{
-    Given, Http, Lifetime, Peer, ROLES, ScrubEvery, check_hook_tries, check_hooks_at_once, check_replicas,
-    parse_address, parse_hook_timeout, parse_http, parse_label, parse_lifetime, parse_machine, parse_peer,
-    parse_port, parse_role, parse_scrub_every,
-};
+use crate::cli::units::parse_duration;
+use crate::config::{Given, Peer, check_replicas, parse_address, parse_label, parse_peer, parse_port};
 use crate::limits::{
-    CHANNEL_KEY_BYTES_MAX, DEMO_NODES_MAX, DEMO_NODES_MIN, LETTER_LIVES_MAX, LETTER_TYPE_BYTES_MAX,
-    NAME_BYTES_MAX, REPLICAS_MAX,
+    DEMO_NODES_MAX, DEMO_NODES_MIN, LETTER_LIVES_MAX, LETTER_TYPE_BYTES_MAX, NAME_BYTES_MAX, REPLICAS_MAX,
 };
 use crate::messages::folders::Place;
-use crate::types::{ChannelKey, ClientToken, FileName, LetterType, Lineage, MachineId, Pin, Priority};
-use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
+use crate::types::{FileName, LetterType, Lineage, Priority};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -302,93 +303,6 @@ pub struct ConfigArguments {
     pub copies: CopiesArguments,
 }
 
-/// Options that are settings of a node, not of commands.
-#[derive(Args, Clone, Debug)]
-pub struct NodeArguments {
-    /// What this node does: `auto` stores and leads when it is its turn; `proxy` leads and stores
-    /// nothing; `storage` leads only where nobody else can; `client` does neither [default: auto]
-    #[arg(long, value_name = "ROLE", env = "THORP_ROLE", hide_env_values = true,
-          value_parser = PossibleValuesParser::new(ROLES).try_map(|role| parse_role(&role)))]
-    pub role: Option<Pin>,
-    /// The name that others see [default: the host name]
-    #[arg(long, value_name = "NAME", env = "THORP_NAME", hide_env_values = true, value_parser = parse_label)]
-    pub name: Option<Box<str>>,
-    /// Store at most this much, like `500G` [default: what is free, less headroom]
-    #[arg(long, value_name = "SIZE", env = "THORP_CAPACITY", hide_env_values = true,
-          value_parser = parse_size, allow_hyphen_values = true)]
-    pub capacity: Option<u64>,
-    /// Count as this machine; for several nodes on one machine that should count as different ones
-    /// [default: this machine's own id]
-    #[arg(long, value_name = "ID", env = "THORP_MACHINE", hide_env_values = true, value_parser = parse_machine)]
-    pub machine: Option<MachineId>,
-    /// Where to serve HTTP [default: port 7668 on the node's addresses, with a cluster key on loopback
-    /// alone; another port if it is taken]
-    #[arg(long, value_name = "ADDR:PORT|off", env = "THORP_HTTP", hide_env_values = true, value_parser = parse_http)]
-    pub http: Option<Http>,
-    /// A further name under which browsers ask for this machine, like `nas.lan`; may be repeated
-    #[arg(long = "http-host", value_name = "HOST[:PORT]", env = "THORP_HTTP_HOST", hide_env_values = true,
-          value_delimiter = ',', action = ArgAction::Append, value_parser = parse_peer)]
-    pub http_hosts: Option<Vec<Peer>>,
-    /// Replace the copies of a machine that has been silent this long [default: 60s]
-    #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
-          value_parser = parse_duration, allow_hyphen_values = true)]
-    pub heal_after: Option<Duration>,
-    /// Hash every copy anew at least this often, trickling, to find what the disk has lost; `off`:
-    /// only when `thorp verify` asks [default: 7d]
-    #[arg(long, value_name = "DURATION|off", env = "THORP_SCRUB_EVERY", hide_env_values = true,
-          value_parser = parse_scrub, allow_hyphen_values = true)]
-    pub scrub_every: Option<ScrubEvery>,
-    /// Keep what is removed or replaced this long, while there is room; `0s`: not at all [default: 7d]
-    #[arg(long, value_name = "DURATION", env = "THORP_KEEP_REMOVED", hide_env_values = true,
-          value_parser = parse_duration, allow_hyphen_values = true)]
-    pub keep_removed: Option<Duration>,
-    /// Keep messages that were sent this long; `off`: until they are removed [default: 24h]
-    #[arg(long, value_name = "DURATION|off", env = "THORP_SENT_TTL", hide_env_values = true,
-          value_parser = lifetime, allow_hyphen_values = true)]
-    pub sent_ttl: Option<Lifetime>,
-    /// The same for messages that came [default: off]
-    #[arg(long, value_name = "DURATION|off", env = "THORP_INBOX_TTL", hide_env_values = true,
-          value_parser = lifetime, allow_hyphen_values = true)]
-    pub inbox_ttl: Option<Lifetime>,
-    /// How long the hook of a message may run [default: 60s]
-    #[arg(long, value_name = "DURATION", env = "THORP_HOOK_TIMEOUT", hide_env_values = true,
-          value_parser = hook_timeout, allow_hyphen_values = true)]
-    pub hook_timeout: Option<Duration>,
-    /// How often a hook is tried before its message goes to `failed` [default: 3]
-    #[arg(long, value_name = "N", env = "THORP_HOOK_TRIES", hide_env_values = true,
-          value_parser = hook_tries, allow_negative_numbers = true)]
-    pub hook_tries: Option<u32>,
-    /// How many hooks run at once [default: 4]
-    #[arg(long, value_name = "N", env = "THORP_HOOKS_AT_ONCE", hide_env_values = true,
-          value_parser = hooks_at_once, allow_negative_numbers = true)]
-    pub hooks_at_once: Option<u32>,
-    /// Whether each client of a channel must show the token of its first post from then on
-    /// [default: false]
-    #[arg(long, value_name = "true|false", env = "THORP_CHANNELS_STRICT", hide_env_values = true,
-          num_args = 0..=1, require_equals = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
-    pub channels_strict: Option<bool>,
-}
-
-fn lifetime(text: &str) -> Result<Lifetime, String> {
-    parse_lifetime(text, parse_duration)
-}
-
-fn hook_timeout(text: &str) -> Result<Duration, String> {
-    parse_hook_timeout(text, parse_duration)
-}
-
-fn hook_tries(text: &str) -> Result<u32, String> {
-    check_hook_tries(text.parse().unwrap_or(-1))
-}
-
-fn hooks_at_once(text: &str) -> Result<u32, String> {
-    check_hooks_at_once(text.parse().unwrap_or(-1))
-}
-
-fn parse_scrub(text: &str) -> Result<ScrubEvery, String> {
-    parse_scrub_every(text, parse_duration)
-}
-
 /// `thorp status`.
 #[derive(Args, Clone, Debug)]
 pub struct StatusArguments {
@@ -425,71 +339,6 @@ pub enum KeyCommand {
     /// Print a new random key of 128 bits
     #[command(after_help = help::KEY_EXAMPLES)]
     New,
-}
-
-/// `thorp channel`.
-#[derive(Args, Clone, Debug)]
-pub struct ChannelArguments {
-    /// What to do with channels.
-    #[command(subcommand)]
-    pub command: ChannelCommand,
-}
-
-/// What to do with channels.
-#[derive(Clone, Debug, Subcommand)]
-pub enum ChannelCommand {
-    /// Post an object, and print those of the others
-    #[command(after_help = help::CHANNEL_EXAMPLES)]
-    Post(ChannelPostArguments),
-    /// Print what everybody has posted
-    #[command(after_help = help::CHANNEL_EXAMPLES)]
-    Get(ChannelGetArguments),
-    /// Print what is posted from now on, one event a line, until Ctrl-C
-    #[command(after_help = help::CHANNEL_EXAMPLES)]
-    Follow(ChannelFollowArguments),
-}
-
-/// `thorp channel post`.
-#[derive(Args, Clone, Debug)]
-pub struct ChannelPostArguments {
-    /// Which channel; it is there as long as somebody posts
-    #[arg(value_name = "KEY", value_parser = channel_key)]
-    pub channel: ChannelKey,
-    /// A JSON object; without a `client_id` it gets this machine's name as one
-    #[arg(value_name = "JSON|@FILE|-")]
-    pub body: String,
-    /// In this channel, clients are gone so long after their last post, if this is its first [default: 1s]
-    #[arg(long, value_name = "DURATION", env = "THORP_EXPIRE", hide_env_values = true,
-          value_parser = parse_duration, allow_hyphen_values = true)]
-    pub expire: Option<Duration>,
-    /// Prove to be that client by the token that its first post got
-    #[arg(long, value_name = "TOKEN", env = "THORP_TOKEN", hide_env_values = true, value_parser = client_token)]
-    pub token: Option<ClientToken>,
-}
-
-/// `thorp channel get`.
-#[derive(Args, Clone, Debug)]
-pub struct ChannelGetArguments {
-    /// Which channel
-    #[arg(value_name = "KEY", value_parser = channel_key)]
-    pub channel: ChannelKey,
-}
-
-/// `thorp channel follow`.
-#[derive(Args, Clone, Debug)]
-pub struct ChannelFollowArguments {
-    /// Which channel
-    #[arg(value_name = "KEY", value_parser = channel_key)]
-    pub channel: ChannelKey,
-}
-
-fn channel_key(text: &str) -> Result<ChannelKey, String> {
-    let rule = || format!("1 to {CHANNEL_KEY_BYTES_MAX} bytes without `/` and control characters");
-    ChannelKey::parse(text).ok_or_else(rule)
-}
-
-fn client_token(text: &str) -> Result<ClientToken, String> {
-    ClientToken::parse(text).ok_or_else(|| "a token has 32 hexadecimal digits".to_owned())
 }
 
 /// `thorp completions`.
@@ -714,30 +563,6 @@ impl Arguments {
             Command::Rm(rm) => rm.check(),
             Command::Hash(hash) => standard_input_once(&hash.paths),
             _ => Ok(()),
-        }
-    }
-}
-
-impl NodeArguments {
-    fn add_to(&self, given: Given) -> Given {
-        let up = self.clone();
-        Given {
-            role: up.role,
-            name: up.name,
-            capacity_bytes: up.capacity,
-            machine: up.machine,
-            heal_after: up.heal_after,
-            scrub_every: up.scrub_every,
-            keep_removed: up.keep_removed,
-            sent_ttl: up.sent_ttl,
-            inbox_ttl: up.inbox_ttl,
-            hook_timeout: up.hook_timeout,
-            hook_tries: up.hook_tries,
-            hooks_at_once: up.hooks_at_once,
-            channels_strict: up.channels_strict,
-            http: up.http,
-            http_hosts: up.http_hosts,
-            ..given
         }
     }
 }
