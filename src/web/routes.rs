@@ -3,7 +3,7 @@
 use super::accept::Ends;
 use super::guard::{COOKIE, Need};
 use super::refusal::Refusal;
-use super::{Web, page, status};
+use super::{Web, files, page, share, status};
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -18,7 +18,9 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/api", get(version))
         .route("/api/status", get(status::status))
         .route("/api/session", post(begin_session).delete(end_session))
-        .route("/healthz", get(status::health));
+        .route("/healthz", get(status::health))
+        .merge(files::routes())
+        .merge(share::routes());
     for (path, kind, text) in page::FILES {
         router = router.route(path, get(|| async { page::answer(kind, text) }));
     }
