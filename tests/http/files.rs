@@ -283,5 +283,5 @@ fn a_link_gives_one_content_until_it_expires() {
     let path = shared["url"].as_str().unwrap().split_once(&a.address).unwrap().1.to_owned();
     a.put("/api/files/films/film%20%C3%A9.mp4", b"another film").is(200);
     b.get(&path).is(404);
-    assert_eq!(village.fails(&["share", "no"], 3).code, "not_found");
+    assert_eq!(village.fails(&["share", "no"], 4).code, "not_found");
 }
