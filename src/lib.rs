@@ -16,6 +16,7 @@
 //! | [`roles`] | who leads: election (pure); what a disk can take (shell) | |
 //! | [`replication`] | the catalog, where copies go, what to mend | pure |
 //! | [`messages`] | letters: the mailbox (pure), folders and hooks (shell) | |
+//! | [`channels`] | live state that clients share: who says what, and for how long | pure |
 //! | [`engine`] | composes the pure parts: one input in, effects out | pure |
 //! | [`identity`] | keys, certificates, TLS, the seal of beacons | shell |
 //! | [`store`] | contents and catalog on disk | shell |
@@ -26,6 +27,7 @@
 //!
 //! `docs/architecture.md` has the import table, the decisions and their reasons.
 
+pub mod channels;
 pub mod cli;
 pub mod client;
 pub mod clock;

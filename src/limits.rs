@@ -439,6 +439,57 @@ pub const HOOK_EVENTS_MAX: usize = 256;
 /// How often letters that wait for their hook are listed: `thorp retry` tells nobody.
 pub const HOOKS_RESCAN: Duration = Duration::from_secs(1);
 
+// ---- channels (live state) ----
+
+/// Longest key of a channel, in bytes.
+pub const CHANNEL_KEY_BYTES_MAX: usize = 128;
+/// Longest id of a client, in bytes: three times a UUID.
+pub const CLIENT_ID_BYTES_MAX: usize = 128;
+/// Largest body that a client posts, in bytes.
+pub const CHANNEL_BODY_BYTES_MAX: usize = 64 << 10;
+/// Deepest nesting of a body: with the list around it, half of what usual JSON readers take.
+pub const CHANNEL_BODY_DEPTH_MAX: usize = 62;
+/// Channels at once.
+pub const CHANNELS_MAX: usize = 1_024;
+/// Clients of one channel.
+pub const CHANNEL_CLIENTS_MAX: usize = 1_024;
+/// Bodies of one channel together, in bytes: a reader gets them all at once.
+pub const CHANNEL_BYTES_MAX: usize = 1 << 20;
+/// All channels together, in bytes with [`CHANNEL_CLIENT_COST`]: below 16 MiB of memory.
+pub const CHANNELS_BYTES_MAX: usize = 12 << 20;
+/// What a client, and a channel, costs beyond the bytes of its texts.
+pub const CHANNEL_CLIENT_COST: usize = 512;
+/// A client is gone this long after its last post, unless the first of its channel says otherwise.
+pub const CHANNEL_EXPIRY_DEFAULT: Duration = Duration::from_secs(1);
+/// Shortest time that may be asked for: some posts at the rate of a game.
+pub const CHANNEL_EXPIRY_MIN: Duration = Duration::from_millis(100);
+/// Longest time that may be asked for.
+pub const CHANNEL_EXPIRY_MAX: Duration = Duration::from_secs(3_600);
+/// A new proxy gives no channel out for one expiry, so that clients can post again; never longer
+/// than this, or one client's long expiry would silence all channels.
+pub const CHANNEL_GRACE_MS_MAX: u64 = 60_000;
+/// Posts of one client a second, and at once.
+pub const CHANNEL_POSTS_PER_SECOND: u64 = 1_000;
+/// Server times beyond this, in ms, are not believed: 35,000 years, exact as a float.
+pub const CHANNEL_SERVER_TIME_MAX: u64 = 1 << 50;
+/// How often the proxy tells the others what a successor needs.
+pub const CHANNELS_HEARD_INTERVAL_MS: u64 = 1_000;
+/// Lists of bodies that are being sent at once, in bytes: what finds no room is refused.
+pub const CHANNEL_LISTS_BYTES_MAX: usize = 64 << 20;
+/// Connections of a node to the proxy for requests about channels.
+pub const CHANNEL_LINKS: usize = 2;
+/// Requests that wait on one of them.
+pub const CHANNEL_LINK_QUEUE_MAX: usize = 256;
+/// How long the proxy may take to answer a request about a channel before there is "no update".
+pub const CHANNEL_FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
+/// Channels that the followers at one node follow, at once: each is a connection to the proxy.
+pub const CHANNELS_FOLLOWED_MAX: usize = 128;
+/// Wait before a follower's node dials the proxy anew.
+pub const CHANNEL_FOLLOW_RETRY: Duration = Duration::from_millis(100);
+/// How long a new follower waits for the proxy before it is told that there is none.
+pub const CHANNEL_FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
+/// Least time between two batches of changes for one follower: what changes meanwhile is told once.
+pub const CHANNEL_FOLLOW_PACE: Duration = Duration::from_millis(10);
 // ---- HTTP ----
 
 /// Where HTTP is served unless the port is taken.
@@ -459,6 +510,12 @@ pub const HTTP_STALL_TIMEOUT: Duration = Duration::from_secs(30);
 pub const HTTP_JSON_BYTES_MAX: usize = 64 << 10;
 /// How long a request looks for a proxy before it is told that there is none.
 pub const HTTP_PROXY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Rows that a watcher is told of at once; if more changed, it looks at everything again.
+pub const WATCH_ROWS_MAX: usize = 200;
+/// How long a watcher's question waits for a change, in milliseconds.
+pub const WATCH_MS_MAX: u64 = 25_000;
+/// Watchers at once: one a node that has a page open, and some.
+pub const WATCHES_MAX: usize = 256;
 /// Requests that ask the proxy at the same time; more wait.
 pub const HTTP_ASKS_AT_ONCE: usize = 16;
 /// Files in one answer of a list, unless told otherwise.
@@ -528,3 +585,8 @@ const _: () = assert!(
 );
 const _: () = assert!(HOOK_STOP_GRACE.as_millis() * 2 < STOP_TIMEOUT.as_millis());
 const _: () = assert!(WORKING_INTERVAL.as_millis() * 3 < STALL_TIMEOUT.as_millis());
+const _: () = assert!(CHANNEL_BYTES_MAX + CHANNEL_CLIENTS_MAX + 2 <= FRAME_PAYLOAD_BYTES_MAX);
+const _: () = assert!(CHANNEL_BODY_BYTES_MAX + 1_024 < FRAME_HEAD_BYTES_MAX);
+const _: () = assert!(CHANNELS_MAX * (CHANNEL_KEY_BYTES_MAX + 3) + 64 < FRAME_HEAD_BYTES_MAX);
+const _: () = assert!(CHANNELS_BYTES_MAX > CHANNEL_BYTES_MAX + CHANNEL_CLIENTS_MAX * CHANNEL_CLIENT_COST);
+const _: () = assert!(CHANNEL_EXPIRY_DEFAULT.as_millis() <= CHANNEL_GRACE_MS_MAX as u128);

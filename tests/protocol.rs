@@ -15,6 +15,8 @@
 
 #![allow(missing_docs, clippy::expect_used, reason = "tests")]
 
+#[path = "protocol/channels.rs"]
+mod channels;
 #[path = "protocol/document.rs"]
 mod document;
 #[path = "protocol/examples.rs"]

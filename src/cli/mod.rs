@@ -8,6 +8,7 @@ pub mod arguments;
 pub mod commands;
 pub mod escape;
 pub mod failure;
+pub mod http_address;
 pub mod json;
 pub mod letters;
 pub mod names;
@@ -176,6 +177,7 @@ fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> 
     let ended = match &arguments.command {
         Command::Up(up) => commands::up::run(&context, up),
         Command::Status(status) => commands::status::run(&context, status),
+        Command::Open(open) => commands::open::run(&context, open),
         Command::Config(_) => commands::config::run(&context),
         Command::Demo(demo) => commands::demo::run(&context, demo),
         Command::Put(put) => commands::put::run(&context, put),
@@ -189,6 +191,7 @@ fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> 
         Command::List(list) => commands::list::run(&context, list),
         Command::Retry(retry) => commands::retry::run(&context, retry),
         Command::Flush(flush) => commands::flush::run(&context, flush),
+        Command::Channel(channel) => commands::channel::run(&context, channel),
         Command::Why(why) => commands::why::run(&context, why),
         Command::Drain(drain) => commands::drain::run(&context, drain),
         Command::Merge(merge) => commands::merge::run(&context, merge),

@@ -4,6 +4,7 @@
 //! member. Invariant: what a command is told of a change is what the proxy said is durable; a
 //! connection that broke after a change was asked for is reported as "not known".
 
+pub mod channel;
 mod find;
 pub mod get;
 pub mod put;
@@ -370,6 +371,7 @@ fn changes(request: &Request) -> bool {
         | Request::Extend { .. }
         | Request::List { .. }
         | Request::Why { .. }
+        | Request::Watch { .. }
         | Request::Status => false,
     }
 }
@@ -386,6 +388,7 @@ fn repeatable(request: &Request) -> bool {
         | Request::Merge { .. }
         | Request::Why { .. }
         | Request::Post { .. } // its letters have ids
+        | Request::Watch { .. }
         | Request::Status => true,
         Request::Remove { .. } | Request::Restore { .. } => false,
     }

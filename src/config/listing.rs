@@ -28,6 +28,8 @@ pub enum Value {
     Number(u64),
     /// A word, name, path or address.
     Text(String),
+    /// Whether.
+    Flag(bool),
     /// Bytes.
     Size(u64),
     /// How long.
@@ -61,6 +63,7 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "hook_timeout", value: |settings| Value::Duration(settings.node.hook_timeout) },
     Setting { key: "hook_tries", value: |settings| Value::Number(settings.node.hook_tries.into()) },
     Setting { key: "hooks_at_once", value: |settings| Value::Number(settings.node.hooks_at_once.into()) },
+    Setting { key: "channels_strict", value: |settings| Value::Flag(settings.node.channels_strict) },
     Setting { key: "http", value: |settings| Value::http(settings.node.http) },
     Setting { key: "http_host", value: |settings| Value::list(&settings.node.http_hosts) },
 ];

@@ -97,6 +97,8 @@ pub struct NodeSettings {
     pub hook_tries: u32,
     /// How many hooks run at once.
     pub hooks_at_once: u32,
+    /// Whether clients of channels must show their tokens.
+    pub channels_strict: bool,
     /// Where it serves HTTP.
     pub http: Http,
     /// Further names under which HTTP is asked for, with a port if it is another one.
@@ -218,6 +220,7 @@ pub struct Given {
     pub hook_timeout: Option<Duration>,
     pub hook_tries: Option<u32>,
     pub hooks_at_once: Option<u32>,
+    pub channels_strict: Option<bool>,
     pub http: Option<Http>,
     pub http_hosts: Option<Vec<Peer>>,
 }
@@ -348,6 +351,7 @@ struct File {
     hook_timeout: Option<String>,
     hook_tries: Option<i64>,
     hooks_at_once: Option<i64>,
+    channels_strict: Option<bool>,
     http: Option<String>,
     http_host: Option<Vec<String>>,
 }
@@ -408,6 +412,7 @@ impl Settings {
                 hook_timeout: given.hook_timeout.or(file.hook_timeout).unwrap_or(HOOK_TIMEOUT_DEFAULT),
                 hook_tries: given.hook_tries.or(file.hook_tries).unwrap_or(HOOK_TRIES_DEFAULT),
                 hooks_at_once: given.hooks_at_once.or(file.hooks_at_once).unwrap_or(HOOKS_AT_ONCE_DEFAULT),
+                channels_strict: given.channels_strict.or(file.channels_strict).unwrap_or(false),
                 http: given.http.or(file.http).unwrap_or_default(),
                 http_hosts: given.http_hosts.or(file.http_hosts).unwrap_or_default(),
             },
@@ -509,6 +514,7 @@ impl File {
                 .text("hook_timeout", self.hook_timeout, |text| parse_hook_timeout(text, units.duration))?,
             hook_tries: values.number("hook_tries", self.hook_tries, check_hook_tries)?,
             hooks_at_once: values.number("hooks_at_once", self.hooks_at_once, check_hooks_at_once)?,
+            channels_strict: self.channels_strict,
             http: values.text("http", self.http, parse_http)?,
             http_hosts: values.peers("http_host", self.http_host)?,
         })

@@ -184,6 +184,13 @@ impl Engine {
 
     fn save(&mut self, merged: Merged) -> Option<u64> {
         self.catalog_changed(&merged);
+        if let Some(office) = &mut self.office {
+            for write in &merged.writes {
+                if let CatalogWrite::Name { name, .. } = write {
+                    office.watching.name_changed(name.clone());
+                }
+            }
+        }
         if merged.writes.is_empty() {
             return self.exchange.last_save();
         }

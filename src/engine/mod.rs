@@ -20,6 +20,7 @@
 //! | `requests` | the proxy's answers to commands |
 //! | `operator` | draining a node, merging clusters, explaining a file |
 //! | `rows` | what `ls` and `status` show |
+//! | `watching` | what changed, for those who watch the proxy's answers live |
 //! | `trash` | what is removed, restored and emptied, and whose clock counts |
 
 mod agenda;
@@ -38,6 +39,7 @@ mod rows;
 #[cfg(test)]
 mod tests;
 mod trash;
+mod watching;
 
 use crate::clock::Moment;
 use crate::discovery::membership::{Freshness, Membership};
@@ -298,6 +300,7 @@ impl Engine {
         self.trash_tick();
         self.office_tick();
         self.post_tick();
+        self.watching_tick();
     }
 
     fn hear_myself(&mut self) {
@@ -363,6 +366,8 @@ impl Engine {
             Message::MailSummary { after, streams, last, roster, reply } => {
                 self.mail_summary_heard(from, after, &streams, last, &roster, reply);
             }
+            // The shell's: channels are in memory alone, and nothing here depends on them.
+            Message::ChannelsHeard { .. } => {}
         }
     }
 

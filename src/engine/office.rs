@@ -12,6 +12,7 @@ use super::event::{Effect, Note};
 use super::fresh::Fresh;
 use super::placing::Extension;
 use super::requests::{Commit, WaitingCommit};
+use super::watching::Watching;
 use crate::clock::Moment;
 use crate::discovery::membership::Freshness;
 use crate::limits::{PULL_SILENCE_MS, PULLS_PER_NODE_MAX, SAFE_MODE_MS_MAX};
@@ -57,6 +58,8 @@ pub(super) struct Office {
     pub(super) avoided: BTreeMap<NodeId, Moment>,
     pub(super) commits: BTreeMap<u64, Commit>,
     pub(super) extensions: Vec<Extension>,
+    /// Who watches, and for what.
+    pub(super) watching: Watching,
 }
 
 #[derive(Debug)]
@@ -117,12 +120,22 @@ impl Office {
             avoided: BTreeMap::new(),
             commits: BTreeMap::new(),
             extensions: Vec::new(),
+            watching: Watching::default(),
         }
     }
 
     /// These contents shall be looked at.
     pub(super) fn look_at(&mut self, contents: impl IntoIterator<Item = ContentId>) {
-        contents.into_iter().for_each(|content| self.agenda.look_at(content));
+        for content in contents {
+            self.agenda.look_at(content);
+            self.watching.copies_changed(content);
+        }
+    }
+
+    /// Anything may have happened to any content.
+    fn look_at_all(&mut self) {
+        self.agenda.look_at_all();
+        self.watching.all_changed();
     }
 
     /// Whether it has heard from everybody, so that "not found" is the truth.
@@ -151,7 +164,7 @@ impl Engine {
     pub(super) fn take_office(&mut self, term: Term) {
         self.leave_office();
         let mut office = Office::new(term, self.now);
-        office.agenda.look_at_all();
+        office.look_at_all();
         self.office = Some(office);
     }
 
@@ -172,7 +185,7 @@ impl Engine {
             office.synced.remove(&node);
             office.asked.remove(&node);
             if office.inventories.void(node) {
-                office.agenda.look_at_all();
+                office.look_at_all();
             }
         }
     }
@@ -185,7 +198,7 @@ impl Engine {
             if !up {
                 office.synced.remove(&node); // it may change its catalog where we do not hear it
             }
-            office.agenda.look_at_all();
+            office.look_at_all();
         }
         self.requests_lose(node);
     }
@@ -193,7 +206,7 @@ impl Engine {
     /// A node is drained, or its disk failed, or no longer: its copies count otherwise.
     pub(super) fn look_at_all(&mut self) {
         if let Some(office) = &mut self.office {
-            office.agenda.look_at_all();
+            office.look_at_all();
         }
     }
 
@@ -220,7 +233,7 @@ impl Engine {
         };
         match office.inventories.page((from, instance, disk), page, contents, last) {
             Some(changed) => {
-                office.agenda.look_at_all();
+                office.look_at_all();
                 let catalog = &self.catalog;
                 office.inventories.settle(|content| catalog.names_content(content));
                 self.extensions_hear(from, &changed);

@@ -148,6 +148,7 @@ impl Engine {
                 };
                 let job = PullJob { small: size <= SMALL_BYTES, since: now, heard: now, heals: false };
                 office.pulls.insert((content, to), job);
+                office.watching.copies_changed(content);
                 let term = office.term;
                 let from = self.routes_of(from.into_iter());
                 self.send(to, Message::PullOrder { term, content, size, from });
@@ -304,6 +305,7 @@ impl Engine {
                     let heals = holders.iter().any(|holder| holder.state == HolderState::Gone);
                     let job = PullJob { small: size <= SMALL_BYTES, since: now, heard: now, heals };
                     office.pulls.insert((content, to), job);
+                    office.watching.copies_changed(content);
                     let term = office.term;
                     let from = self.routes_of(from.into_iter());
                     self.send(to, Message::PullOrder { term, content, size, from });

@@ -94,6 +94,7 @@ impl Engine {
             Request::Drain { node, undo } => self.drain(ask, &node, undo),
             Request::Merge { lineage } => self.merge_clusters(ask, lineage),
             Request::Why { name } => self.why(ask, &name),
+            Request::Watch { term, after, wait_ms } => self.watch(ask, term, after, wait_ms),
             Request::Post { .. } => {} // any node takes letters: see above
         }
     }
@@ -112,6 +113,7 @@ impl Engine {
             office.commits.retain(|_, commit| commit.ask != ask);
             office.waiting_commits.retain(|waiting| waiting.ask != ask);
             office.extensions.retain(|extension| extension.ask != ask);
+            office.watching.forget(ask);
         }
     }
 
@@ -495,6 +497,9 @@ impl Engine {
         }
         for (_, commit) in office.commits {
             self.fail(commit.ask, ErrorCode::Unknown, UNKNOWN);
+        }
+        for ask in office.watching.asks() {
+            self.answer(ask, Reply::NotProxy { proxy: None });
         }
         for extension in office.extensions {
             self.fail(extension.ask, ErrorCode::NotReady, "the proxy changed");

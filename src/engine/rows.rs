@@ -64,7 +64,7 @@ impl Engine {
         Some(self.row_of(name.clone(), version, &self.candidates(&[])))
     }
 
-    fn row_of(&self, name: FileName, version: &Version, candidates: &[Candidate]) -> Row {
+    pub(super) fn row_of(&self, name: FileName, version: &Version, candidates: &[Candidate]) -> Row {
         let wanted = version.wanted.count();
         let (holders, state) = match version.body.content() {
             Some((content, size)) => {

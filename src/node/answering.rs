@@ -3,8 +3,9 @@
 //! Invariants: a connection that has not proved itself is bounded in number and time, and costs
 //! nothing else; there is always a place for one more, and it is taken from the address that has most; a frame says who sent it only through TLS, never through its own words.
 
-use super::Shared;
 use super::places::Places;
+use super::{Shared, channels};
+use crate::channels::Heard;
 use crate::engine::event::{AskId, Input, Via};
 use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_UNPROVEN_MAX};
 use crate::transfer::connection::{Connection, ConnectionError};
@@ -112,6 +113,7 @@ async fn serve(connection: Connection, shared: Arc<Shared>) {
             }
             Ok(())
         }
+        Purpose::Channels => channels::serve(connection, &shared.channels).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "a connection ended");
@@ -132,6 +134,10 @@ async fn hear_member(connection: Connection, shared: &Shared) -> Result<(), Conn
                     return Ok(());
                 }
                 Input::Announced { presence, source, via: Via::Link }
+            }
+            Message::ChannelsHeard { server_time_ms, expiry_ms_max } => {
+                shared.channels.hear(Heard { server_time_ms, expiry_ms_max });
+                continue;
             }
             Message::Goodbye => Input::GoodbyeHeard { node: peer.node, instance: peer.instance },
             message => Input::Told { from: peer.node, instance: peer.instance, message: Box::new(message) },

@@ -4,10 +4,12 @@
 //! as an [`Input`], so the loop is always ready to hear.
 
 use super::addresses::Addresses;
+use super::channels::Standing;
 use super::links::Links;
 use super::mail::Mail;
 use super::quiet::Quiet;
 use super::{DRAINING_KEY, LINEAGE_KEY, Options, Shared};
+use crate::channels::Heard;
 use crate::clock::{self, Moment};
 use crate::discovery::socket::DiscoverySocket;
 use crate::engine::Engine;
@@ -59,6 +61,8 @@ pub(super) struct Performer {
     contacted: Option<Moment>,
     measured: Moment,
     saved: Moment,
+    /// When the hub of channels was last told who leads.
+    stood: Moment,
     contacts: Arc<Semaphore>,
     coming_and_going: Quiet,
 }
@@ -91,6 +95,7 @@ impl Performer {
             contacted: None,
             measured: Moment::default(),
             saved: Moment::default(),
+            stood: Moment::default(),
             contacts: Arc::new(Semaphore::new(CONTACT_DIALS_MAX)),
             coming_and_going: Quiet::default(),
         }
@@ -149,6 +154,7 @@ impl Performer {
             Effect::RevealLetters { ids } => self.mail.reveal(ids),
             Effect::Note(note) => {
                 self.mail.tell(&note, engine);
+                self.shared.insight.note(&note);
                 if let Note::NodeJoined { node, .. } = note {
                     self.links.renew(node);
                 }
@@ -166,6 +172,7 @@ impl Performer {
     /// that were named and are not heard.
     pub(super) fn housekeep(&mut self, engine: &Engine) {
         let now = clock::now();
+        self.tend_channels(now, engine);
         self.shared.store.set_removed_bytes(engine.trash_bytes());
         if now.since(self.measured) >= USAGE_INTERVAL_MS {
             self.measured = now;
@@ -189,6 +196,25 @@ impl Performer {
             let first = self.contacted.is_none();
             self.contacted = Some(now);
             self.contact_named(engine, first);
+        }
+    }
+
+    /// Says who leads, and as the proxy tells the others what a successor needs.
+    fn tend_channels(&mut self, now: Moment, engine: &Engine) {
+        let channels = Arc::clone(&self.shared.channels);
+        let leads = engine.leads() && !self.leaving;
+        let proxy =
+            engine.presence().proxy.filter(|proxy| !engine.leads() && *proxy != engine.presence().node);
+        let known = channels.stands(leads, proxy);
+        if !known || now.since(self.stood) >= REMEMBER_INTERVAL_MS {
+            self.stood = now;
+            channels.stand(Standing { leads, proxy: proxy.and_then(|proxy| engine.route(proxy)) });
+        }
+        if let Some(Heard { server_time_ms, expiry_ms_max }) = channels.due(now) {
+            for route in engine.routes() {
+                let message = Message::ChannelsHeard { server_time_ms, expiry_ms_max };
+                self.links.send(route.node, message, engine, &self.shared.endpoint);
+            }
         }
     }
 
@@ -255,6 +281,7 @@ impl Performer {
                     false
                 }
             };
+            shared.insight.pulled(stored.then_some(size));
             if stored {
                 let _ = shared.inputs.send(Input::ContentStored { content, size }).await;
             }
@@ -275,6 +302,7 @@ impl Performer {
 
     fn drop_content(&self, content: ContentId, until: Option<Moment>) {
         let (store, inputs) = (self.shared.store.clone(), self.reporter.clone());
+        let insight = Arc::clone(&self.shared.insight);
         tokio::task::spawn_blocking(move || {
             let dropped = match remove(&store, &content, until) {
                 Ok(_) => store.holds(&content).is_none(),
@@ -283,6 +311,9 @@ impl Performer {
                     false
                 }
             };
+            if dropped {
+                insight.dropped();
+            }
             report(&inputs, Input::DropEnded { content, dropped });
         });
     }

@@ -3,6 +3,7 @@
 //! Invariant: one task does all that touches the inbox, in the order in which the engine said it, so
 //! letters appear, and their hooks are told, in the order of their streams.
 
+use super::insight::Arrival;
 use super::{Options, Shared};
 use crate::engine::Engine;
 use crate::engine::event::{Input, Note};
@@ -14,6 +15,7 @@ use crate::messages::{MessagesError, cleaning, outbox};
 use crate::types::{Letter, LetterId, LetterType, MachineId, NewLetter, Priority};
 use crate::wire::message::{ErrorCode, Reply, Request};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use tokio::sync::{Mutex, Notify, mpsc};
 use tokio::task::JoinHandle;
@@ -102,10 +104,12 @@ impl Mail {
 }
 
 async fn fill_inbox(shared: Arc<Shared>, folders: Folders, hooks: Hooks, mut orders: mpsc::Receiver<Order>) {
+    let mut coming: BTreeMap<LetterId, Arrival> = BTreeMap::new();
     while let Some(order) = orders.recv().await {
         let folders = folders.clone();
         match order {
             Order::Stage(letters) => {
+                coming.extend(letters.iter().map(|(_, letter)| (letter.id, Arrival::of(letter))));
                 let staged = tokio::task::spawn_blocking(move || folders.stage(&letters)).await;
                 let durable = logged("stored", staged).is_some();
                 if shared.inputs.send(Input::LettersStaged { durable }).await.is_err() {
@@ -113,8 +117,10 @@ async fn fill_inbox(shared: Arc<Shared>, folders: Folders, hooks: Hooks, mut ord
                 }
             }
             Order::Reveal(ids) => {
+                let arrivals: Vec<Arrival> = ids.iter().filter_map(|id| coming.remove(id)).collect();
                 let revealed = tokio::task::spawn_blocking(move || folders.reveal(&ids)).await;
                 if let Some(waiting) = logged("shown", revealed) {
+                    arrivals.into_iter().for_each(|arrival| shared.insight.arrived(arrival));
                     hooks.tell(waiting);
                 }
             }

@@ -7,9 +7,11 @@
 //! |---|---|
 //! | [`addresses`] | remembers on disk where the others were |
 //! | `answering` | takes connections and serves each by its purpose |
+//! | [`channels`] | live state: holds it while this node leads, else asks the proxy |
 //! | `effects` | performs what the engine decided |
 //! | `hearing` | datagrams: opens, checks the seal, hands them over |
 //! | `mail` | letters: the folders that people see, and what the engine knows |
+//! | [`insight`] | what the process tells the HTTP interface beside it |
 //! | `links` | one outgoing link a member, dialled when there is something to say |
 //! | `places` | how many connections there may be, and whose goes when one too many comes |
 //! | `quiet` | how many lines others can cause in the log |
@@ -17,8 +19,10 @@
 
 pub mod addresses;
 mod answering;
+pub mod channels;
 mod effects;
 mod hearing;
+pub mod insight;
 mod links;
 mod mail;
 pub(crate) mod places;
@@ -42,6 +46,7 @@ use crate::transfer::holder::HolderContext;
 use crate::types::{ContentId, InstanceId, Lineage, MachineId, NodeId, Pin};
 use crate::wire::message::{Hello, Purpose};
 use crate::wire::{DecodeError, PROTOCOL_VERSION};
+use channels::Hub;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -85,6 +90,8 @@ pub struct Options {
     pub keep_removed: Duration,
     /// What is done with messages.
     pub messages: messages::Options,
+    /// Whether clients of channels must show their tokens, while this node leads.
+    pub channels_strict: bool,
 }
 
 /// What a node says once it takes connections.
@@ -182,6 +189,8 @@ pub(crate) struct Shared {
     pub(crate) asks: answering::Asks,
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) quiet: quiet::Quiet,
+    pub(crate) channels: Arc<Hub>,
+    pub(crate) insight: Arc<insight::Insight>,
 }
 
 /// A node that is up, not yet running.
@@ -246,9 +255,12 @@ impl Node {
         let (heard_sender, heard) = mpsc::channel(HEARD_QUEUE_MAX);
         let (datagram_sender, datagrams) = mpsc::channel(DATAGRAM_QUEUE_MAX);
         let (stop, stopping) = watch::channel(false);
+        let channels = Arc::new(Hub::new(Arc::clone(&endpoint), options.channels_strict));
         let holder = effects::holder_context(&store, &endpoint, identity.node, &sender);
         let ready = Ready { node: identity.node, tcp, secured: identity.keys.secured };
+        let insight = Arc::new(insight::Insight::new(store.clone()));
         let shared = Shared {
+            insight,
             identity,
             endpoint,
             inputs: sender,
@@ -259,6 +271,7 @@ impl Node {
             asks: answering::Asks::default(),
             stopping,
             quiet: quiet::Quiet::default(),
+            channels,
         };
         Ok(Node {
             shared: Arc::new(shared),
@@ -282,6 +295,18 @@ impl Node {
         self.ready
     }
 
+    /// Its channels, for those who serve them otherwise.
+    #[must_use]
+    pub fn channels(&self) -> Arc<Hub> {
+        Arc::clone(&self.shared.channels)
+    }
+
+    /// What it can tell of itself while it runs.
+    #[must_use]
+    pub fn insight(&self) -> Arc<insight::Insight> {
+        Arc::clone(&self.shared.insight)
+    }
+
     /// Runs until `stop` completes, then says goodbye, finishes what is being written and ends.
     ///
     /// # Errors
@@ -292,6 +317,7 @@ impl Node {
         let answering = tokio::spawn(answering::answer(Arc::clone(&self.shared), listener));
         let scrub = scrub::Scrub::new(Arc::clone(&self.shared), self.options.scrub_every);
         let scrubbing = tokio::spawn(scrub.run(std::mem::take(&mut self.doubtful)));
+        let sweeping = tokio::spawn(Arc::clone(&self.shared.channels).sweep());
         let mail = mail::Mail::start(&self.shared, &self.options, self.folders.clone());
         let mut performer = effects::Performer::new(
             Arc::clone(&self.shared),
@@ -323,6 +349,7 @@ impl Node {
         answering.abort();
         hearing.abort();
         scrubbing.abort();
+        sweeping.abort();
         self.wind_down(&mut performer).await;
         performer.end().await;
         let store = self.shared.store.clone();

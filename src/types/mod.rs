@@ -4,6 +4,7 @@
 //! come in (an argument, a frame, a disk), and never checked again. No noun knows its bytes on the
 //! wire: that is [`crate::wire`]'s.
 
+mod channel;
 mod dense_map;
 mod ids;
 mod letter;
@@ -11,6 +12,7 @@ mod name;
 mod node;
 mod version;
 
+pub use channel::{ChannelKey, ClientId, ClientTime, ClientToken};
 pub use dense_map::{ContentMap, ContentSet, DenseMap};
 pub use ids::{ChunkHash, ContentId, DiskId, InstanceId, Lineage, MachineId, NodeId};
 pub use letter::{

@@ -17,22 +17,34 @@
 //! | `files` | files: listed, given, taken, changed |
 //! | [`share`] | links to one file |
 //! | `page` | the page and what belongs to it |
+//! | `channels` | live state |
 //! | `status` | how the cluster stands |
+//! | `metrics` | numbers for Prometheus |
+//! | `events` | what happens, live |
+//! | `transfers` | files on their way through here |
+//! | `stream` | answers that come in pieces |
 
 pub mod accept;
+mod channels;
+mod events;
 mod files;
 pub mod guard;
+mod metrics;
 mod page;
 pub mod refusal;
 mod routes;
 mod sessions;
 pub mod share;
 mod status;
+mod stream;
+mod transfers;
 
 use crate::client::{Access, ClientError};
 use crate::clock;
 use crate::limits::UPLOADS_CLEAN_INTERVAL;
 use crate::limits::{HTTP_PORT_DEFAULT, HTTP_PROXY_TIMEOUT};
+use crate::node::channels::Hub;
+use crate::node::insight::Insight;
 use crate::types::NodeId;
 use files::Files;
 use guard::Guard;
@@ -86,6 +98,10 @@ pub struct Options {
     pub node: NodeId,
     /// Its display name.
     pub name: String,
+    /// Its channels.
+    pub channels: Arc<Hub>,
+    /// What it tells of itself.
+    pub insight: Arc<Insight>,
     /// Further names under which browsers ask for it, with a port if it is another one.
     pub hosts: Vec<(String, Option<u16>)>,
 }
@@ -101,6 +117,11 @@ pub(crate) struct Web {
     pub(crate) secured: bool,
     pub(crate) node: NodeId,
     pub(crate) name: String,
+    pub(crate) channels: Arc<Hub>,
+    pub(crate) insight: Arc<Insight>,
+    pub(crate) feed: events::Feed,
+    pub(crate) transfers: transfers::Transfers,
+    pub(crate) metrics: metrics::Metrics,
     /// True once the node is being stopped: streams end.
     pub(crate) stopping: watch::Receiver<bool>,
 }
@@ -158,6 +179,11 @@ impl Server {
             secured,
             node: options.node,
             name: options.name,
+            channels: options.channels,
+            insight: options.insight,
+            feed: events::Feed::default(),
+            transfers: transfers::Transfers::default(),
+            metrics: metrics::Metrics::default(),
             stopping: stopping.clone(),
         };
         let web = Arc::new(web);

@@ -8,11 +8,30 @@ use axum::response::Response;
 const POLICY: &str =
     "default-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+
 /// A file of the page: its path, its type, its bytes.
 pub(super) const FILES: &[(&str, &str, &str)] = &[
     ("/", "text/html; charset=utf-8", include_str!("page/index.html")),
     ("/page.css", "text/css; charset=utf-8", include_str!("page/page.css")),
-    ("/page.js", "text/javascript; charset=utf-8", include_str!("page/page.js")),
+    ("/icon.svg", "image/svg+xml", include_str!("page/icon.svg")),
+    ("/manifest.webmanifest", "application/manifest+json", include_str!("page/manifest.webmanifest")),
+    ("/page.js", SCRIPT, include_str!("page/page.js")),
+    ("/activity.js", SCRIPT, include_str!("page/activity.js")),
+    ("/api.js", SCRIPT, include_str!("page/api.js")),
+    ("/channels.js", SCRIPT, include_str!("page/channels.js")),
+    ("/copies.js", SCRIPT, include_str!("page/copies.js")),
+    ("/dropped.js", SCRIPT, include_str!("page/dropped.js")),
+    ("/element.js", SCRIPT, include_str!("page/element.js")),
+    ("/events.js", SCRIPT, include_str!("page/events.js")),
+    ("/files.js", SCRIPT, include_str!("page/files.js")),
+    ("/machines.js", SCRIPT, include_str!("page/machines.js")),
+    ("/notices.js", SCRIPT, include_str!("page/notices.js")),
+    ("/session.js", SCRIPT, include_str!("page/session.js")),
+    ("/share.js", SCRIPT, include_str!("page/share.js")),
+    ("/upload.js", SCRIPT, include_str!("page/upload.js")),
+    ("/uploads.js", SCRIPT, include_str!("page/uploads.js")),
+    ("/words.js", SCRIPT, include_str!("page/words.js")),
 ];
 
 /// One of [`FILES`] as an answer.

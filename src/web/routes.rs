@@ -3,13 +3,15 @@
 use super::accept::Ends;
 use super::guard::{COOKIE, Need};
 use super::refusal::Refusal;
-use super::{Web, files, page, share, status};
+use super::{Web, channels, events, files, metrics, page, share, status};
+use crate::clock;
 use axum::Router;
+use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::{delete, get, post};
 use std::sync::Arc;
 
 /// All that is served.
@@ -17,7 +19,15 @@ pub(super) fn router(web: Arc<Web>) -> Router {
     let mut router = Router::new()
         .route("/api", get(version))
         .route("/api/status", get(status::status))
+        .route("/api/channels", get(channels::list))
+        .route("/api/channels/{key}", get(channels::get).post(channels::post))
+        .route("/api/channels/{key}/clients/{id}", delete(channels::leave))
+        .route("/api/channels/{key}/events", get(channels::follow))
+        .route("/api/channels/{key}/socket", get(channels::socket))
+        .route("/api/events", get(events::events))
         .route("/api/session", post(begin_session).delete(end_session))
+        .route("/api/openapi.json", get(openapi))
+        .route("/metrics", get(metrics::metrics))
         .route("/healthz", get(status::health))
         .merge(files::routes())
         .merge(share::routes());
@@ -40,6 +50,13 @@ async fn version() -> String {
     format!("thorp {}", env!("CARGO_PKG_VERSION"))
 }
 
+/// `GET /api/openapi.json`: all that is served, for programs. A test holds the server to it.
+async fn openapi() -> Response {
+    let mut response = Response::new(Body::from(include_str!("openapi.json")));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
 /// What needs no token: the page, which has no data in it; whether we are well; links with their own proof.
 fn need(path: &str) -> Need {
     let is_free =
@@ -54,11 +71,15 @@ async fn around(State(web): State<Arc<Web>>, request: Request, next: Next) -> Re
     };
     let path = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
     let need = need(path.as_deref().unwrap_or_default());
+    let (method, began) = (request.method().clone(), clock::now());
     let checked = web.guard.check(request.method(), request.uri(), request.headers(), ends, need);
     let mut response = match checked {
         Ok(()) => next.run(request).await,
         Err(refusal) => refusal.into_response(),
     };
+    let took_ms = clock::now().since(began);
+    let route = path.as_deref().unwrap_or("none");
+    web.metrics.answered(route, &method, response.status(), took_ms);
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

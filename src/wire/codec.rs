@@ -9,9 +9,9 @@ use crate::limits::{
     FRAME_HEAD_BYTES_MAX, LETTER_ATTACHMENTS_MAX, LETTER_PAYLOAD_BYTES_MAX, REPLICAS_MAX, ROSTER_MAX,
 };
 use crate::types::{
-    Body, ChunkHash, ChunkRef, ContentId, DiskId, DiskState, Dot, FileName, InstanceId, Letter, LetterId,
-    LetterPlace, LetterType, Lineage, MachineId, NewLetter, NodeId, NodeRoute, Pin, Presence, Priority,
-    StreamId, Term, Version, Wanted, is_label,
+    Body, ChannelKey, ChunkHash, ChunkRef, ClientId, ClientTime, ClientToken, ContentId, DiskId, DiskState,
+    Dot, FileName, InstanceId, Letter, LetterId, LetterPlace, LetterType, Lineage, MachineId, NewLetter,
+    NodeId, NodeRoute, Pin, Presence, Priority, StreamId, Term, Version, Wanted, is_label,
 };
 use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
@@ -128,6 +128,8 @@ layout!(Term { number, proxy });
 layout!(NodeRoute { node, name, machine, addresses });
 layout!(LetterId newtype);
 layout!(LetterType text);
+layout!(ChannelKey text);
+layout!(ClientId text);
 layout!(StreamId { sender, instance, priority });
 layout!(LetterPlace { stream, number });
 layout!(Presence {
@@ -178,6 +180,46 @@ impl<C> Decode<C> for LetterType {
         LetterType::parse(&text).ok_or(Undecodable::Other("an invalid type of a message"))
     }
 }
+
+impl<C> Decode<C> for ChannelKey {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        let text: Box<str> = Decode::decode(decoder)?;
+        ChannelKey::parse(&text).ok_or(Undecodable::Other("an invalid key of a channel"))
+    }
+}
+
+impl<C> Decode<C> for ClientId {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        let text: Box<str> = Decode::decode(decoder)?;
+        ClientId::parse(&text).ok_or(Undecodable::Other("an invalid id of a client"))
+    }
+}
+
+impl Encode for ClientTime {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        f64::from_bits(self.bits()).encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for ClientTime {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        ClientTime::from_bits(f64::decode(decoder)?.to_bits()).ok_or(Undecodable::Other("an impossible time"))
+    }
+}
+layout!(borrow ClientTime);
+
+impl Encode for ClientToken {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        self.bytes().encode(encoder)
+    }
+}
+
+impl<C> Decode<C> for ClientToken {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        Ok(ClientToken::from_random(Decode::decode(decoder)?))
+    }
+}
+layout!(borrow ClientToken);
 
 /// What the types of a letter's parts do not hold.
 fn check_letter(

@@ -38,6 +38,8 @@ pub enum Purpose {
     Command,
     /// Contents move: [`super::transfer::TransferFrame`]s.
     Transfer,
+    /// Live state: [`super::channel::ChannelAsk`]s, each answered with a [`super::channel::ChannelReply`].
+    Channels,
 }
 
 /// What one member tells another, without waiting for an answer.
@@ -226,6 +228,13 @@ pub enum Message {
         /// Whether I want yours in turn.
         reply: bool,
     },
+    /// From the proxy, while it has channels: what its successor needs.
+    ChannelsHeard {
+        /// How long this cluster's proxies have served channels, in milliseconds.
+        server_time_ms: u64,
+        /// The longest expiry of a channel, in milliseconds.
+        expiry_ms_max: u64,
+    },
 }
 
 /// State of a pull.
@@ -346,6 +355,15 @@ pub enum Request {
         /// So long, in milliseconds, the answer waits until every addressee that is up has them.
         wait_ms: u64,
     },
+    /// Tell me once there is more than I have seen.
+    Watch {
+        /// The term whose revisions I know.
+        term: Term,
+        /// The last of them that I have seen.
+        after: u64,
+        /// Answer after so long, in milliseconds, although there is nothing; at most [`crate::limits::WATCH_MS_MAX`].
+        wait_ms: u64,
+    },
 }
 
 /// Which rows.
@@ -450,6 +468,21 @@ pub enum Reply {
     Posted {
         /// How they stand.
         letters: Vec<PostedLetter>,
+    },
+    /// To [`Request::Watch`].
+    Changed {
+        /// The proxy's term.
+        term: Term,
+        /// Revision of what is told.
+        revision: u64,
+        /// Anything may have changed: look at everything again.
+        all: bool,
+        /// What changed, as it is now; at most [`crate::limits::WATCH_ROWS_MAX`] together with `gone`.
+        rows: Vec<Row>,
+        /// Names that have no file any more.
+        gone: Vec<FileName>,
+        /// The nodes that the rows mention.
+        nodes: Vec<NodeRoute>,
     },
 }
 

@@ -7,6 +7,7 @@
 //! Invariant: decoding is total and bounded. It never panics, never allocates more than it has
 //! bytes for, refuses what is left over at the end, and a value that it gives is valid.
 
+pub mod channel;
 mod codec;
 pub mod datagram;
 pub mod frame;

@@ -331,6 +331,7 @@ const EVERY_SETTING: &str = r#"
     hook_timeout = "5m"
     hook_tries = 2
     hooks_at_once = 8
+    channels_strict = true
     http = "127.0.0.1:7000"
     http_host = ["nas.lan", "nas:8080"]
 "#;

@@ -13,6 +13,7 @@
 //! | `files` | what goes in comes back |
 //! | `travel` | only what is needed travels; interrupted work continues |
 //! | `rot` | disks that forget: found, set aside, mended; copies kept aside |
+//! | `channels` | live state from the command line |
 //! | `counts` | as many copies as asked, each on another machine |
 //! | `deaths` | nodes that die, leave and come back |
 //! | `memory` | how much of it a node takes with many files |
@@ -27,6 +28,7 @@
 
 mod answers;
 mod care;
+mod channels;
 mod counts;
 mod damaged;
 mod deaths;

@@ -177,7 +177,7 @@ fn what_is_no_frame_ends_the_connection() {
     bytes.extend((0..24).map(|tag| frame_of(&bomb(tag), &[])));
     bytes.extend((0..40).map(|seed| frame_of(&noise(seed, 200), &[])));
     attack(async {
-        for purpose in [Purpose::Member, Purpose::Command, Purpose::Transfer] {
+        for purpose in [Purpose::Member, Purpose::Command, Purpose::Transfer, Purpose::Channels] {
             for bytes in &bytes {
                 let mut stream = insider.raw(&node, purpose).await;
                 drop(stream.write_all(bytes).await);

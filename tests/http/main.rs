@@ -3,6 +3,8 @@
 //!
 //! | file | what it shows |
 //! |---|---|
+//! | `peer` | nodes, requests, streams of events, WebSockets |
+//! | `channels` | channels: everything that clients of supersynk rely on, and what is new |
 //! | `client` | requests over a plain socket, and raw bytes |
 //! | `files` | put, get, list, change, remove, restore, share |
 //! | `ranges` | parts of files, and conditions |
@@ -10,8 +12,17 @@
 //! | `deaths` | holders that die and clients that go, in the middle |
 //! | `closed` | a LAN with a key |
 //! | `hostile` | the bad inputs 75 to 90 and more, as one table |
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    clippy::print_stdout,
+    reason = "tests"
+)]
 
+mod channels;
 mod client;
 mod closed;
 mod deaths;
@@ -20,6 +31,7 @@ mod deaths;
 mod disks;
 mod files;
 mod hostile;
+mod peer;
 #[allow(dead_code, reason = "shared with the other tests of real nodes")]
 #[path = "../end_to_end/process.rs"]
 mod process;

@@ -1,5 +1,6 @@
 //! The document's examples: what the code writes, and what it reads.
 
+use crate::channels;
 use crate::document::{Document, Part};
 use crate::letters;
 use crate::samples::{self, Sample};
@@ -167,6 +168,9 @@ pub fn all() -> Vec<Example> {
     all.extend(variants("mail-key", letters::keys()));
     let rows = ["letter", "stream", "seen", "roster"].into_iter().zip(letters::rows());
     all.extend(rows.map(|(name, row)| Example::record(&format!("record-mail-{name}"), row)));
+    all.push(Example::of("client-says", channels::says()));
+    all.extend(variants("channel-ask", channels::asks()));
+    all.extend(variants("channel-reply", channels::replies()));
     all.push(Example::record("record-term", samples::term_sample()));
     all.extend(vectors::all().into_iter().map(Example::computed));
     all

@@ -1,6 +1,6 @@
 //! Any value of anything that has bytes.
 
-use crate::letters;
+use crate::{channels, letters};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
@@ -275,6 +275,7 @@ pub fn message() -> impl Strategy<Value = Message> {
         (content(), number()).prop_map(|(content, nonce)| Message::KeepRelease { content, nonce }),
         (term(), any::<bool>()).prop_map(|(term, draining)| Message::Drain { term, draining }),
         letters::any_message(),
+        channels::any_heard(),
     ]
 }
 
@@ -324,6 +325,11 @@ pub fn request() -> impl Strategy<Value = Request> {
         any::<[u8; 16]>().prop_map(|lineage| Request::Merge { lineage: Lineage(lineage) }),
         name().prop_map(|name| Request::Why { name }),
         letters::any_post(),
+        (term(), number(), number()).prop_map(|(term, after, wait_ms)| Request::Watch {
+            term,
+            after,
+            wait_ms
+        }),
     ]
 }
 
@@ -473,6 +479,15 @@ pub fn reply() -> impl Strategy<Value = Reply> {
         lineage().prop_map(|lineages| Reply::Merging { lineages }),
         explanation().prop_map(|explanation| Reply::Why(Box::new(explanation))),
         letters::any_posted(),
+        ((term(), number(), any::<bool>()), (vec(row(), 0..3), vec(name(), 0..3), vec(route(), 0..3)),)
+            .prop_map(|((term, revision, all), (rows, gone, nodes))| Reply::Changed {
+                term,
+                revision,
+                all,
+                rows,
+                gone,
+                nodes
+            }),
     ]
 }
 

@@ -7,6 +7,7 @@ use thorp::limits::{
     OFFER_WINDOW_CHUNKS, SYMLINK_BYTES_MAX, SYNC_BUCKETS,
 };
 use thorp::types::{ContentId, FileName, Lineage, Presence, Version};
+use thorp::wire::channel::{ChannelAsk, ChannelReply};
 use thorp::wire::datagram::{Datagram, Tags, encode_datagram, open_datagram};
 use thorp::wire::frame::FramePrefix;
 use thorp::wire::message::{Context, Hello, Message, Reply, Request, check_presence};
@@ -227,11 +228,13 @@ fn unknown_tags_are_refused() {
     let tail = [0; 200];
     let frame = |tag: u8| [&[tag], tail.as_slice()].concat();
     // 251 to 253 start a longer number.
-    for tag in (23..=250_u8).chain([254, 255]) {
+    for tag in (24..=250_u8).chain([254, 255]) {
         refused("a message", decode::<Message>(&frame(tag)).err());
         refused("a request", decode::<Request>(&frame(tag)).err());
         refused("a reply", decode::<Reply>(&frame(tag)).err());
         refused("a transfer", decode::<TransferFrame>(&frame(tag)).err());
+        refused("about a channel", decode::<ChannelAsk>(&frame(tag)).err());
+        refused("of a channel", decode::<ChannelReply>(&frame(tag)).err());
     }
     for (name, at) in [
         ("request-list", 1),      // selector

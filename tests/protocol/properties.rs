@@ -1,10 +1,12 @@
 //! Any value comes back as it was sent; any bytes are survived.
 
+use crate::channels;
 use crate::examples;
 use crate::generators;
 use proptest::prelude::*;
 use thorp::limits::DATAGRAM_BYTES_MAX;
 use thorp::types::Version;
+use thorp::wire::channel::{ChannelAsk, ChannelReply};
 use thorp::wire::datagram::{Datagram, Tags, encode_datagram, open_datagram};
 use thorp::wire::frame::{FRAME_PREFIX_BYTES, FramePrefix};
 use thorp::wire::mail::{MailKey, MailRow};
@@ -49,6 +51,8 @@ fn everything_survives(bytes: &[u8]) -> Result<(), TestCaseError> {
     survives::<ContentRecord>(bytes)?;
     survives::<MailRow>(bytes)?;
     survives::<MailKey>(bytes)?;
+    survives::<ChannelAsk>(bytes)?;
+    survives::<ChannelReply>(bytes)?;
     let _ = decode_record::<Vec<Version>>(bytes);
     let _ = decode_record::<ContentRecord>(bytes);
     if let Ok(sealed) = open_datagram(bytes) {
@@ -97,6 +101,16 @@ proptest! {
     #[test]
     fn any_request_comes_back(request in generators::request()) {
         comes_back(&request)?;
+    }
+
+    #[test]
+    fn any_ask_about_channels_comes_back(ask in channels::any_ask()) {
+        comes_back(&ask)?;
+    }
+
+    #[test]
+    fn any_reply_about_channels_comes_back(reply in channels::any_reply()) {
+        comes_back(&reply)?;
     }
 
     #[test]

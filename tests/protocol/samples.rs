@@ -1,5 +1,6 @@
 //! One value of everything that has bytes, with its fields in the order in which they are written.
 
+use crate::channels;
 use crate::document::Part;
 use crate::letters;
 use thorp::types::{
@@ -308,6 +309,7 @@ pub fn messages() -> Vec<Sample<Message>> {
     ]
     .into_iter()
     .chain(letters::messages())
+    .chain([channels::heard()])
     .collect()
 }
 
@@ -331,6 +333,7 @@ pub fn requests() -> Vec<Sample<Request>> {
         sample!(Request::Merge { lineage: CLUSTER }),
         sample!(Request::Why { name: photo() }),
         letters::post(),
+        sample!(Request::Watch { term: TERM, after: 41, wait_ms: 5_000 }),
     ]
 }
 
@@ -354,6 +357,14 @@ pub fn replies() -> Vec<Sample<Reply>> {
         sample!(Reply::Merging { lineages: vec![CLUSTER] }),
         around("Why", explanation_sample(), |explanation| Reply::Why(Box::new(explanation))),
         letters::posted(),
+        sample!(Reply::Changed {
+            term: TERM,
+            revision: 42,
+            all: false,
+            rows: vec![row_sample().value],
+            gone: vec![photo()],
+            nodes: vec![route_b()],
+        }),
     ]
 }
 

@@ -3,6 +3,7 @@
 //! The name of a variant is found by a match without a wildcard, so a new variant does not build
 //! before it is listed here, and does not pass before the document has it.
 
+use crate::channels;
 use crate::document::Document;
 use crate::examples::{self, kebab};
 use crate::letters;
@@ -10,6 +11,7 @@ use crate::samples;
 use std::collections::BTreeMap;
 use thorp::limits;
 use thorp::types::{Body, DiskState, NodeId, Pin, Priority};
+use thorp::wire::channel::{ChannelAsk, ChannelRefusal, ChannelReply};
 use thorp::wire::datagram::{Datagram, Tags, encode_datagram};
 use thorp::wire::mail::{MailKey, MailRow};
 use thorp::wire::message::{
@@ -94,6 +96,7 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Cursors,
         MailDigest,
         MailSummary,
+        ChannelsHeard,
     })
     .check_examples("Message", "message", samples::messages());
     variants!(Request {
@@ -109,6 +112,7 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Merge,
         Why,
         Post,
+        Watch,
     })
     .check_examples("Request", "request", samples::requests());
     variants!(Reply {
@@ -125,6 +129,7 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Merging,
         Why,
         Posted,
+        Changed,
     })
     .check_examples("Reply", "reply", samples::replies());
     variants!(TransferFrame {
@@ -178,6 +183,45 @@ fn every_row_of_letters_has_its_tag_and_its_example() {
 }
 
 #[test]
+fn every_frame_of_channels_has_its_tag_and_its_example() {
+    variants!(ChannelAsk { Post, Get, List, Leave, Follow }).check_examples(
+        "ChannelAsk",
+        "channel-ask",
+        channels::asks(),
+    );
+    variants!(ChannelReply {
+        Bodies,
+        Unchanged,
+        NoUpdate,
+        Channels,
+        Left,
+        NotProxy,
+        Refused,
+        Reset,
+        Update,
+        Gone,
+        Complete,
+        Wait,
+    })
+    .check_examples("ChannelReply", "channel-reply", channels::replies());
+    variants!(ChannelRefusal {
+        Body,
+        ClientId,
+        ClientIdTwice,
+        OtherClient,
+        TooLarge,
+        Expiry,
+        TokenNeeded,
+        WrongToken,
+        NoClient,
+        TooFast,
+        Full,
+        Busy,
+    })
+    .check("ChannelRefusal", channels::REFUSALS, first_byte);
+}
+
+#[test]
 fn every_kind_of_datagram_has_its_number_and_its_example() {
     let kinds = variants!(Datagram { Beacon, Query, Goodbye });
     let examples = Document::read().examples();
@@ -220,9 +264,9 @@ fn every_plain_enum_has_its_tags() {
         ],
         first_byte,
     );
-    variants!(Purpose { Member, Command, Transfer }).check(
+    variants!(Purpose { Member, Command, Transfer, Channels }).check(
         "Purpose",
-        [Purpose::Member, Purpose::Command, Purpose::Transfer],
+        [Purpose::Member, Purpose::Command, Purpose::Transfer, Purpose::Channels],
         first_byte,
     );
     variants!(Pin { Auto, Proxy, Storage, Client }).check(
@@ -353,6 +397,20 @@ fn the_limits_of_the_document_are_those_of_the_program() {
         ("SPANS_MAX", size(limits::SPANS_MAX)),
         ("ROSTER_MAX", size(limits::ROSTER_MAX)),
         ("LETTERS_SEEN_MAX", size(limits::LETTERS_SEEN_MAX)),
+        ("CHANNEL_KEY_BYTES_MAX", size(limits::CHANNEL_KEY_BYTES_MAX)),
+        ("CLIENT_ID_BYTES_MAX", size(limits::CLIENT_ID_BYTES_MAX)),
+        ("CHANNEL_BODY_BYTES_MAX", size(limits::CHANNEL_BODY_BYTES_MAX)),
+        ("CHANNEL_BODY_DEPTH_MAX", size(limits::CHANNEL_BODY_DEPTH_MAX)),
+        ("CHANNELS_MAX", size(limits::CHANNELS_MAX)),
+        ("CHANNEL_CLIENTS_MAX", size(limits::CHANNEL_CLIENTS_MAX)),
+        ("CHANNEL_BYTES_MAX", size(limits::CHANNEL_BYTES_MAX)),
+        ("CHANNELS_BYTES_MAX", size(limits::CHANNELS_BYTES_MAX)),
+        ("CHANNEL_EXPIRY_DEFAULT", ms(limits::CHANNEL_EXPIRY_DEFAULT)),
+        ("CHANNEL_EXPIRY_MIN", ms(limits::CHANNEL_EXPIRY_MIN)),
+        ("CHANNEL_EXPIRY_MAX", ms(limits::CHANNEL_EXPIRY_MAX)),
+        ("CHANNEL_GRACE_MS_MAX", limits::CHANNEL_GRACE_MS_MAX),
+        ("CHANNEL_POSTS_PER_SECOND", limits::CHANNEL_POSTS_PER_SECOND),
+        ("CHANNEL_SERVER_TIME_MAX", limits::CHANNEL_SERVER_TIME_MAX),
     ]);
     let rows = Document::read().table("limits");
     let written: BTreeMap<&str, u64> = rows

@@ -446,7 +446,8 @@ impl World {
             | Reply::Drain(_)
             | Reply::Merging { .. }
             | Reply::Why(_)
-            | Reply::Posted { .. } => {
+            | Reply::Posted { .. }
+            | Reply::Changed { .. } => {
                 self.command_ends(client, true);
             }
         }

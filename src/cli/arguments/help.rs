@@ -47,7 +47,14 @@ Examples:
 pub(super) const STATUS_EXAMPLES: &str = "\
 Examples:
   thorp status
-  thorp status --json | jq '.nodes[] | select(.state != \"up\") | .name'";
+  thorp status --json | jq '.nodes[] | select(.state != \"up\") | .name'
+  curl -H \"Authorization: Bearer $(thorp status --token)\" http://127.0.0.1:7668/api/files";
+pub(super) const OPEN_EXAMPLES: &str = "\
+With a cluster key the address carries the token: whoever has it can read and change all files.
+
+Examples:
+  thorp open
+  xdg-open \"$(thorp open --no-qr)\"";
 pub(super) const DEMO_EXAMPLES: &str = "\
 Starts real nodes as processes of this machine, in a temporary folder and on loopback alone: puts a
 file in three copies, kills a holder and shows the repair, kills the proxy and shows the takeover,
@@ -66,6 +73,15 @@ Examples:
   thorp config
   thorp config --port 9000 --role storage     what these options would change
   thorp config --json | jq '.[] | select(.source != \"default\")'";
+pub(super) const CHANNEL_EXAMPLES: &str = "\
+Who posts is there until it has not posted for a second, or as long as the first post of the channel
+said. Programs do the same over HTTP, on any node: `/api/channels/KEY`.
+
+Examples:
+  thorp channel post game '{\"x\": 3, \"y\": 7}'
+  thorp channel post sensors @reading.json --expire 1m
+  thorp channel get game
+  thorp channel follow game --json | jq -c .data";
 pub(super) const KEY_EXAMPLES: &str = "\
 Example:
   (umask 077; thorp key new > house.key)      readable by you alone

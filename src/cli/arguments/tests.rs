@@ -1,6 +1,8 @@
 //! What may be typed, and what not.
 
 use super::*;
+use crate::config::{Http, ScrubEvery};
+use crate::types::{MachineId, Pin};
 use clap::CommandFactory;
 
 fn parse(typed: &[&str]) -> Result<Arguments, clap::Error> {

@@ -3,6 +3,7 @@
 //! A command gets what was typed, already checked, and gives its outcome or why it failed; it
 //! prints by the printer alone and never ends the process.
 
+pub mod channel;
 pub mod completions;
 pub mod config;
 pub mod demo;
@@ -16,6 +17,7 @@ pub mod list;
 pub mod ls;
 pub mod man;
 pub mod merge;
+pub mod open;
 pub mod put;
 pub mod replicas;
 pub mod restore;

@@ -138,18 +138,7 @@ fn conclude(
 
 /// The JSON text that was given: itself, in a file, or on standard input.
 fn payload(given: Option<&str>) -> Result<String, Failure> {
-    let text = match given {
-        None => "{}".to_owned(),
-        Some("-") => read("standard input", std::io::stdin().lock())?,
-        Some(given) => match given.strip_prefix('@') {
-            Some(path) => {
-                let file = std::fs::File::open(path)
-                    .map_err(|error| Failure::local_file("read", Path::new(path), &error))?;
-                read(path, file)?
-            }
-            None => given.to_owned(),
-        },
-    };
+    let text = given.map_or_else(|| Ok("{}".to_owned()), read_given)?;
     let value: serde_json::Value = serde_json::from_str(&text).map_err(|error| {
         Failure::usage(format!("the payload is no JSON: {error}"))
             .hint("text needs its own quotes: --payload '\"hello\"'; an object: --payload '{\"a\": 1}'")
@@ -165,6 +154,17 @@ fn payload(given: Option<&str>) -> Result<String, Failure> {
         .hint("`thorp put` it as a file and send its name, or use `--attach FILE`, which does both"));
     }
     Ok(text.to_owned())
+}
+
+/// What was given: itself, `@` and a file, or `-` for standard input.
+pub(super) fn read_given(given: &str) -> Result<String, Failure> {
+    if given == "-" {
+        return read("standard input", std::io::stdin().lock());
+    }
+    let Some(path) = given.strip_prefix('@') else { return Ok(given.to_owned()) };
+    let file =
+        std::fs::File::open(path).map_err(|error| Failure::local_file("read", Path::new(path), &error))?;
+    read(path, file)
 }
 
 fn read(what: &str, from: impl Read) -> Result<String, Failure> {

@@ -3,12 +3,12 @@
 use crate::cli::Context;
 use crate::cli::arguments::StatusArguments;
 use crate::cli::failure::{Failure, Outcome};
-use crate::cli::json::StatusDocument;
+use crate::cli::json::{StatusDocument, TokenDocument};
 use crate::cli::printer::{Printer, Style};
-use crate::cli::session::{failure_of, with_session};
+use crate::cli::session::{access, failure_of, with_session};
 use crate::cli::table::{Align, Table};
 use crate::cli::units::format_bytes;
-use crate::client::ClientError;
+use crate::client::{ClientError, Session};
 use crate::config::KeySource;
 use crate::wire::message::{ClusterStatus, Reply, Request};
 
@@ -16,7 +16,10 @@ use crate::wire::message::{ClusterStatus, Reply, Request};
 ///
 /// # Errors
 /// When no proxy is found.
-pub fn run(context: &Context, _arguments: &StatusArguments) -> Result<Outcome, Failure> {
+pub fn run(context: &Context, arguments: &StatusArguments) -> Result<Outcome, Failure> {
+    if arguments.token {
+        return token(context);
+    }
     with_session(context, async |mut session| {
         let reply = session.ask(&Request::Status).await.map_err(failure_of)?;
         let Reply::Status(status) = reply else {
@@ -27,6 +30,22 @@ pub fn run(context: &Context, _arguments: &StatusArguments) -> Result<Outcome, F
         context.printer.result(&document, |printer| show(printer, &document, &status));
         Ok(Outcome::Done)
     })
+}
+
+/// Prints the token, which follows from the cluster key alone.
+fn token(context: &Context) -> Result<Outcome, Failure> {
+    let session = Session::new(access(&context.settings)?).map_err(failure_of)?;
+    let keys = session.keys();
+    let document = TokenDocument { token: keys.secured.then(|| keys.http_token()) };
+    if document.token.is_none() {
+        context.printer.note("this LAN is open: HTTP needs no token");
+    }
+    context.printer.result(&document, |printer| {
+        if let Some(token) = &document.token {
+            printer.line(token);
+        }
+    });
+    Ok(Outcome::Done)
 }
 
 /// What to do about disks that are not well.

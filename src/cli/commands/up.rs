@@ -51,6 +51,7 @@ pub fn run(context: &Context, arguments: &UpArguments) -> Result<Outcome, Failur
             hook_tries: settings.node.hook_tries,
             hooks_at_once: settings.node.hooks_at_once,
         },
+        channels_strict: settings.node.channels_strict,
     };
     if arguments.rebuild {
         rebuild(context, &options.data_dir)?;
@@ -152,7 +153,14 @@ async fn serve(context: &Context, mut options: Options, serving: Serving) -> Res
     };
     let (stop_web, stopping) = watch::channel(false);
     let web = server.map(|server| {
-        let options = web::Options { access: serving.access, node: ready.node, name, hosts: serving.hosts };
+        let options = web::Options {
+            access: serving.access,
+            node: ready.node,
+            name,
+            channels: node.channels(),
+            insight: node.insight(),
+            hosts: serving.hosts,
+        };
         tokio::spawn(async move {
             if let Err(error) = server.run(options, stopping).await {
                 tracing::error!(error = chain(&error), "HTTP is not served");

@@ -7,8 +7,10 @@ mod settings;
 
 pub use settings::{Origin, SettingRow, setting_value};
 
+mod channels;
 mod letters;
 
+pub use channels::{ChannelDocument, ChannelEvent};
 pub use letters::{FlushDocument, HookPart, LetterRow, RetriedRow, RetryDocument};
 
 pub use crate::documents::{
@@ -243,6 +245,20 @@ pub struct HashRow {
     pub bytes: u64,
     /// Its content id.
     pub content: String,
+}
+
+/// `thorp open`.
+#[derive(Debug, Serialize)]
+pub struct OpenDocument {
+    /// The page's address, with the token where one is needed.
+    pub url: String,
+}
+
+/// `thorp status --token`.
+#[derive(Debug, Serialize)]
+pub struct TokenDocument {
+    /// What HTTP requests carry; `null` where none is needed.
+    pub token: Option<String>,
 }
 
 /// `thorp key new`.

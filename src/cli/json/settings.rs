@@ -60,6 +60,7 @@ pub fn setting_value(value: Value) -> serde_json::Value {
         Value::Unset => serde_json::Value::Null,
         Value::Number(number) => number.into(),
         Value::Text(text) => text.into(),
+        Value::Flag(flag) => flag.into(),
         Value::Size(bytes) => write_size(bytes).into(),
         Value::Duration(duration) => write_duration(duration).into(),
         Value::List(list) => list.into(),

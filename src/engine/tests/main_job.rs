@@ -162,3 +162,42 @@ fn a_restarted_cluster_has_all_its_files() {
     assert_eq!((row.state, row.holders.len()), (FileState::Ok, 2));
     assert!(cluster.dropped.is_empty());
 }
+
+#[test]
+fn who_watches_is_told_what_changed_and_who_missed_much_to_look_again() {
+    let mut cluster = Cluster::new(&[AUTO; 3]);
+    cluster.run(8_000);
+    let seen = |reply: Reply| match reply {
+        Reply::Changed { term, revision, all, rows, gone, .. } => {
+            let rows: Vec<_> = rows.iter().map(|row| (row.name.to_string(), row.holders.len())).collect();
+            let gone: Vec<_> = gone.iter().map(ToString::to_string).collect();
+            (term, revision, all, rows, gone)
+        }
+        reply => panic!("{reply:?}"),
+    };
+    let watch = |term, after| Request::Watch { term, after, wait_ms: 1_000 };
+    let (term, after, all, ..) = seen(cluster.ask(&watch(Term::default(), 0)));
+    assert!(all, "another term");
+    let (_, unchanged, all, rows, _) = seen(cluster.ask(&watch(term, after)));
+    assert_eq!((unchanged, all, rows), (after, false, vec![]), "nothing, after a second");
+    cluster.put("a", 1, 2);
+    let (_, after, all, rows, _) = seen(cluster.ask(&watch(term, after)));
+    assert_eq!((all, rows), (false, vec![("a".to_owned(), 2)]));
+    let request = Request::SetReplicas { name: name("a"), replicas: 3 };
+    assert!(matches!(cluster.ask(&request), Reply::ReplicasSet { .. }));
+    cluster.run_until(10_000, "the third copy", |cluster| cluster.copies(1) == 3);
+    cluster.run(1_000);
+    let (_, after, all, rows, _) = seen(cluster.ask(&watch(term, after)));
+    assert_eq!((all, rows), (false, vec![("a".to_owned(), 3)]), "the copies, and not the entry, changed");
+    assert!(matches!(
+        cluster.ask(&Request::Remove { names: vec![name("a")], now: false }),
+        Reply::Removed { .. }
+    ));
+    let (_, after, all, rows, gone) = seen(cluster.ask(&watch(term, after)));
+    assert_eq!((all, rows, gone), (false, vec![], vec!["a".to_owned()]));
+    let follower = (0..3).find(|at| Some(*at) != cluster.leader()).expect("one");
+    cluster.kill(follower);
+    cluster.run(5_000);
+    assert!(seen(cluster.ask(&watch(term, after))).2, "a machine fell silent");
+    assert!(seen(cluster.ask(&watch(term, u64::MAX))).2, "a revision that never was");
+}

@@ -5,6 +5,7 @@
 
 use super::super::Web;
 use super::super::refusal::{Refusal, json};
+use super::super::transfers::Transfer;
 use super::decoded;
 use super::spool::{Note, SpoolFile};
 use super::upload::{blocking, check_digest, receive, store};
@@ -28,7 +29,13 @@ struct UploadDocument<'a> {
 }
 
 /// Takes a part; with the last one the file is stored.
-pub(super) async fn take(web: &Web, wanted: &Wanted, part: &Part, body: Body) -> Result<Response, Refusal> {
+pub(super) async fn take(
+    web: &Web,
+    wanted: &Wanted,
+    part: &Part,
+    body: Body,
+    shown: &Transfer,
+) -> Result<Response, Refusal> {
     let (spool, id, name, total) =
         (web.files.spool.clone(), part.id.clone(), wanted.name.to_string(), part.total);
     let file = blocking(move || spool.resume(id.as_str(), &name, total)).await?;
@@ -37,7 +44,7 @@ pub(super) async fn take(web: &Web, wanted: &Wanted, part: &Part, body: Body) ->
         let message = format!("the upload has {} bytes, and the part begins at {first}", file.bytes());
         return Err(at(Refusal::new(StatusCode::CONFLICT, "offset", message), file.bytes()));
     }
-    let (file, came) = receive(body, file, end - first).await?;
+    let (file, came) = receive(body, file, end - first, shown).await?;
     let is_whole = came.is_ok() && file.bytes() == end;
     let wrong = check_digest(wanted.body_digest.filter(|_| is_whole), file.part_hash());
     let keep = wrong.is_ok();

@@ -6,6 +6,7 @@
 
 use super::super::Web;
 use super::super::refusal::Refusal;
+use super::super::transfers::{Direction, Transfer};
 use crate::client::ClientError;
 use crate::client::get::Listed;
 use crate::limits::{FETCH_WHOLE_BYTES, HTTP_AHEAD_BYTES, HTTP_TURN_TIMEOUT};
@@ -66,7 +67,8 @@ pub(super) async fn stream(
         None => return Err(Refusal::internal("a download ended before it began")),
     };
     let left = range.end - range.start;
-    Ok(Body::new(FileBody { first: Some(first), pieces, left, _task: task, _turn: turn }))
+    let shown = web.transfers.begin(listed.row.name.as_str(), Direction::Download, Some(left));
+    Ok(Body::new(FileBody { first: Some(first), pieces, left, shown, _task: task, _turn: turn }))
 }
 
 /// The right to read a large file.
@@ -97,6 +99,7 @@ struct FileBody {
     pieces: mpsc::Receiver<Piece>,
     /// Bytes that are still to come.
     left: u64,
+    shown: Transfer,
     _task: Task,
     _turn: Option<OwnedSemaphorePermit>,
 }
@@ -118,6 +121,7 @@ impl hyper::body::Body for FileBody {
         };
         Poll::Ready(Some(match piece {
             Some(Ok(bytes)) => {
+                self.shown.advance(bytes.len() as u64);
                 self.left = self.left.saturating_sub(bytes.len() as u64);
                 Ok(Frame::data(bytes))
             }

@@ -6,6 +6,7 @@
 
 use super::super::Web;
 use super::super::refusal::{Refusal, json};
+use super::super::transfers::{Direction, Transfer};
 use super::spool::{SpoolError, SpoolFile};
 use super::wanted::Wanted;
 use super::{find, resumable};
@@ -54,9 +55,11 @@ pub(in crate::web) async fn upload(
         wanted.check(there.as_ref())?;
         let bytes = wanted.part.as_ref().map(|part| part.total).or(wanted.length).unwrap_or(0);
         place(&web, &wanted, bytes).await?;
+        let total = wanted.part.as_ref().and_then(|part| part.range).map(|(first, end)| end - first);
+        let shown = web.transfers.begin(wanted.name.as_str(), Direction::Upload, total.or(wanted.length));
         match wanted.part.clone() {
-            Some(part) => resumable::take(&web, &wanted, &part, body).await,
-            None => whole(&web, &wanted, body).await,
+            Some(part) => resumable::take(&web, &wanted, &part, body, &shown).await,
+            None => whole(&web, &wanted, body, &shown).await,
         }
     });
     task.await.map_err(|_| Refusal::internal("the upload was interrupted"))?
@@ -71,10 +74,10 @@ async fn place(web: &Web, wanted: &Wanted, bytes: u64) -> Result<(), Refusal> {
 }
 
 /// Takes a file that comes in one go.
-async fn whole(web: &Web, wanted: &Wanted, body: Body) -> Result<Response, Refusal> {
+async fn whole(web: &Web, wanted: &Wanted, body: Body, shown: &Transfer) -> Result<Response, Refusal> {
     let (spool, bytes) = (web.files.spool.clone(), wanted.length.unwrap_or(0));
     let file = blocking(move || spool.begin(bytes)).await?;
-    let (file, came) = receive(body, file, wanted.length.unwrap_or(u64::MAX)).await?;
+    let (file, came) = receive(body, file, wanted.length.unwrap_or(u64::MAX), shown).await?;
     came?;
     let hash = file.part_hash();
     check_digest(wanted.body_digest, hash)?;
@@ -88,9 +91,10 @@ pub(super) async fn receive(
     mut body: Body,
     mut file: SpoolFile,
     bytes_max: u64,
+    shown: &Transfer,
 ) -> Result<(SpoolFile, Result<(), Refusal>), Refusal> {
     let mut left = bytes_max;
-    let (mut batch, mut ended) = gather(&mut body, &mut left).await;
+    let (mut batch, mut ended) = gather(&mut body, &mut left, shown).await;
     while !batch.is_empty() {
         let written = tokio::task::spawn_blocking(move || {
             let written = file.write(&batch);
@@ -99,7 +103,7 @@ pub(super) async fn receive(
         // The next bytes come while these are written.
         let next = async {
             match &ended {
-                None => gather(&mut body, &mut left).await,
+                None => gather(&mut body, &mut left, shown).await,
                 Some(_) => (Vec::new(), None),
             }
         };
@@ -116,7 +120,11 @@ pub(super) async fn receive(
 }
 
 /// The next bytes of a body, and how it ended if it did.
-async fn gather(body: &mut Body, left: &mut u64) -> (Vec<Bytes>, Option<Result<(), Refusal>>) {
+async fn gather(
+    body: &mut Body,
+    left: &mut u64,
+    shown: &Transfer,
+) -> (Vec<Bytes>, Option<Result<(), Refusal>>) {
     let (mut batch, mut bytes) = (Vec::new(), 0);
     while bytes < UPLOAD_WRITE_BYTES {
         let data = match body.frame().await {
@@ -131,6 +139,7 @@ async fn gather(body: &mut Body, left: &mut u64) -> (Vec<Bytes>, Option<Result<(
             return (batch, Some(Err(Refusal::invalid("the body is longer than was said"))));
         };
         *left = rest;
+        shown.advance(data.len() as u64);
         bytes += data.len();
         if !data.is_empty() {
             batch.push(data);

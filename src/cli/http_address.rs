@@ -1,0 +1,48 @@
+//! Where on this LAN a browser finds the page. Shell.
+//!
+//! A node announces its HTTP port, not the addresses that it listens on there (with a cluster key
+//! it is loopback alone): so those that it may be at are tried.
+
+use crate::client::{ClientError, Session};
+use crate::types::MachineId;
+use crate::wire::message::{NodeState, Reply, Request};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+/// How long an address may take to answer: on a LAN it is some milliseconds.
+const ANSWER_TIMEOUT: Duration = Duration::from_millis(500);
+
+/// An address that answers, of this machine's node if there is one; `None` if none does.
+///
+/// # Errors
+/// When there is no proxy to ask.
+pub async fn find(session: &mut Session, machine: &MachineId) -> Result<Option<SocketAddr>, ClientError> {
+    let Reply::Status(status) = session.ask(&Request::Status).await? else {
+        return Err(ClientError::Nonsense);
+    };
+    let mut nodes: Vec<_> = status
+        .nodes
+        .iter()
+        .filter(|node| node.state == NodeState::Up && node.presence.http_port != 0)
+        .collect();
+    nodes.sort_by_key(|node| node.presence.machine != *machine);
+    for node in nodes {
+        let routes = session.localise(vec![node.route.clone()]);
+        let addresses = routes.iter().flat_map(|route| route.addresses.iter().map(SocketAddr::ip));
+        // Others can use an address of the LAN, and only this machine loopback.
+        let mut addresses: Vec<IpAddr> = addresses.collect();
+        if node.presence.machine == *machine {
+            addresses.push(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        }
+        addresses.sort_by_key(IpAddr::is_loopback);
+        for ip in addresses {
+            let address = SocketAddr::new(ip, node.presence.http_port);
+            if timeout(ANSWER_TIMEOUT, TcpStream::connect(address)).await.is_ok_and(|tried| tried.is_ok()) {
+                return Ok(Some(address));
+            }
+        }
+    }
+    Ok(None)
+}

@@ -1,0 +1,198 @@
+//! Followers of channels. Shell.
+//!
+//! Invariant: of each channel that is followed here there is one copy (a tap), however many follow
+//! it; a follower that does not read keeps a cursor, never a queue.
+
+use super::{Hub, Inner};
+use crate::channels::feed::{Changes, Cursor, Mirror};
+use crate::clock;
+use crate::limits::{
+    CHANNEL_BYTES_MAX, CHANNEL_CLIENTS_MAX, CHANNEL_FOLLOW_PACE, CHANNEL_FOLLOW_PATIENCE,
+    CHANNEL_FOLLOW_RETRY, CHANNELS_FOLLOWED_MAX,
+};
+use crate::transfer::connection::{ConnectionError, dial_any};
+use crate::types::{ChannelKey, NodeRoute};
+use crate::wire::channel::{ChannelAsk, ChannelRefusal, ChannelReply};
+use crate::wire::message::Purpose;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// A channel that is followed here.
+pub(super) struct Tap {
+    key: ChannelKey,
+    bell: watch::Sender<()>,
+    /// What the proxy tells, while another node leads.
+    mirror: Mutex<Mirror>,
+}
+
+impl Tap {
+    /// Wakes the followers.
+    pub(super) fn ring(&self) {
+        self.bell.send_replace(());
+    }
+
+    fn mirror(&self) -> MutexGuard<'_, Mirror> {
+        self.mirror.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a follower hears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// Keep what you have; changes that are whole follow.
+    Wait,
+    /// This is new.
+    Changes(Changes),
+}
+
+/// One who follows a channel.
+pub struct Follow {
+    hub: Arc<Hub>,
+    tap: Arc<Tap>,
+    bell: watch::Receiver<()>,
+    cursor: Cursor,
+    waiting: bool,
+    /// Until then the first look is waited for in silence: the proxy is being dialled.
+    patience: Instant,
+    next: Instant,
+}
+
+impl Hub {
+    /// Follows a channel, whether it is there or not.
+    ///
+    /// # Errors
+    /// `Busy` when too many channels are followed here.
+    pub fn follow(self: &Arc<Hub>, key: &ChannelKey) -> Result<Follow, ChannelRefusal> {
+        let mut inner = self.lock();
+        let tap = match inner.taps.get(key) {
+            Some(tap) => Arc::clone(tap),
+            None if inner.taps.len() >= CHANNELS_FOLLOWED_MAX => return Err(ChannelRefusal::Busy),
+            None => {
+                let tap = Tap { key: key.clone(), bell: watch::Sender::new(()), mirror: Mutex::default() };
+                let tap = Arc::new(tap);
+                inner.taps.insert(key.clone(), Arc::clone(&tap));
+                tokio::spawn(mirror(Arc::clone(self), Arc::clone(&tap)));
+                tap
+            }
+        };
+        let bell = tap.bell.subscribe();
+        let (hub, cursor) = (Arc::clone(self), Cursor::default());
+        let (next, patience) = (Instant::now(), Instant::now() + CHANNEL_FOLLOW_PATIENCE);
+        Ok(Follow { hub, tap, bell, cursor, waiting: false, patience, next })
+    }
+}
+
+impl Follow {
+    /// What happens next. Cancel-safe: what is given out was not lost before.
+    pub async fn next(&mut self) -> Happening {
+        loop {
+            // What comes meanwhile is told together with it.
+            tokio::time::sleep_until(self.next).await;
+            self.bell.mark_unchanged();
+            match self.look() {
+                Some(changes) if !changes.is_empty() => {
+                    self.waiting = false;
+                    self.patience = self.next;
+                    self.next = Instant::now() + CHANNEL_FOLLOW_PACE;
+                    return Happening::Changes(changes);
+                }
+                None if !self.waiting && Instant::now() >= self.patience => {
+                    self.waiting = true;
+                    self.cursor.begin_anew();
+                    return Happening::Wait;
+                }
+                Some(_) | None => {}
+            }
+            tokio::select! {
+                // The sender lives in the tap, which we hold.
+                _ = self.bell.changed() => {}
+                () = tokio::time::sleep_until(self.patience), if Instant::now() < self.patience => {}
+            }
+        }
+    }
+
+    fn look(&mut self) -> Option<Changes> {
+        let mut inner = self.hub.lock();
+        match &mut inner.table {
+            Some(table) => {
+                let changes = table.changes(clock::now(), &self.tap.key, &mut self.cursor);
+                self.hub.after_change(&mut inner);
+                changes
+            }
+            None => {
+                drop(inner);
+                self.tap.mirror().changes(&mut self.cursor)
+            }
+        }
+    }
+}
+
+/// Keeps the copy of a channel for as long as somebody follows it here.
+async fn mirror(hub: Arc<Hub>, tap: Arc<Tap>) {
+    let mut standing = hub.standing.subscribe();
+    while !forget(&mut hub.lock(), &tap) {
+        let now = standing.borrow_and_update().clone();
+        let proxy = now.proxy.as_ref().map(|route| route.node);
+        let other = standing
+            .wait_for(|then| then.leads != now.leads || then.proxy.as_ref().map(|route| route.node) != proxy);
+        let followed = async {
+            match now.proxy.as_ref().filter(|_| !now.leads) {
+                Some(route) => {
+                    if let Err(error) = follow_proxy(&hub, &tap, route).await {
+                        tracing::debug!(channel = %tap.key, %error, "the proxy is not followed");
+                    }
+                    tap.mirror().lose();
+                    tap.ring();
+                    tokio::time::sleep(CHANNEL_FOLLOW_RETRY).await;
+                }
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = followed => {}
+            _ = other => {}
+            () = tap.bell.closed() => {}
+        }
+        tap.mirror().lose();
+        tap.ring();
+    }
+}
+
+/// Lets go of a tap that nobody hears. Under the lock, so nobody begins to.
+fn forget(inner: &mut Inner, tap: &Tap) -> bool {
+    let unheard = tap.bell.receiver_count() == 0;
+    if unheard {
+        inner.taps.remove(&tap.key);
+    }
+    unheard
+}
+
+async fn follow_proxy(hub: &Hub, tap: &Tap, route: &NodeRoute) -> Result<(), ConnectionError> {
+    let endpoint = hub.upstream.endpoint();
+    let connection = dial_any(&route.addresses, endpoint, Purpose::Channels, Some(route.node)).await?;
+    let (mut reader, mut writer) = connection.split();
+    reader.set_timeout(None);
+    reader.refuse_payloads();
+    writer.write(&ChannelAsk::Follow { channel: tap.key.clone() }, &[]).await?;
+    writer.flush().await?;
+    while let Some((reply, _)) = reader.read::<ChannelReply>().await? {
+        {
+            let mut mirror = tap.mirror();
+            match reply {
+                ChannelReply::Reset => mirror.reset(),
+                ChannelReply::Update { client, body } => mirror.update(client, body.into()),
+                ChannelReply::Gone { client } => mirror.gone(&client),
+                ChannelReply::Complete => mirror.complete(),
+                ChannelReply::Wait => mirror.lose(),
+                _ => return Ok(()),
+            }
+            let (bytes, clients) = mirror.room();
+            if bytes > CHANNEL_BYTES_MAX || clients > CHANNEL_CLIENTS_MAX {
+                return Ok(());
+            }
+        }
+        tap.ring();
+    }
+    Ok(())
+}
