@@ -382,7 +382,8 @@ fn slow_clients_do_not_stay() {
                 let (took, answer) = drip(&client, first, next);
                 println!("| {what} | {} | {} ms |", answer.status, took.as_millis());
                 assert!(took < s(most), "{what}: {took:?}");
-                assert!([0, 400, 408].contains(&answer.status), "{what}: {}", answer.shown());
+                let right: &[u16] = if most == 40 { &[408] } else { &[0, 408] };
+                assert!(right.contains(&answer.status), "{what}: {}", answer.shown());
             });
         }
     });

@@ -5,6 +5,7 @@
 //! before all of it came, and what was said of it (its length, its digest) is true.
 
 use super::super::Web;
+use super::super::accept::broken;
 use super::super::refusal::{Refusal, json};
 use super::super::transfers::{Direction, Transfer};
 use super::spool::{SpoolError, SpoolFile};
@@ -130,8 +131,7 @@ async fn gather(
         let data = match body.frame().await {
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             Some(Err(error)) => {
-                let refusal = Refusal::invalid(format!("the body did not come whole: {error}"));
-                return (batch, Some(Err(refusal)));
+                return (batch, Some(Err(broken(&error))));
             }
             None => return (batch, Some(Ok(()))),
         };
