@@ -183,6 +183,13 @@ pub const DUPLICATES_MAX: usize = 32_768;
 pub const INCOMING_CHUNKS_MAX: usize = 65_536;
 /// Disks below this size keep only [`HEADROOM_PERCENT`] free: [`HEADROOM_BYTES`] is most of a card.
 pub const SMALL_DISK_BYTES: u64 = 20 << 30;
+
+/// Bytes of a disk of `disk_bytes` that are never filled.
+#[must_use]
+pub const fn headroom_bytes(disk_bytes: u64) -> u64 {
+    let share = disk_bytes / 100 * HEADROOM_PERCENT;
+    if disk_bytes < SMALL_DISK_BYTES || share > HEADROOM_BYTES { share } else { HEADROOM_BYTES }
+}
 /// Room that is taken so that the catalog can still be written on a disk that others filled. A
 /// commit rewrites the pages it touches and frees the old ones after the next: some MiB.
 pub const RESERVE_BYTES: u64 = 64 << 20;
@@ -514,6 +521,36 @@ pub const WATCH_MS_MAX: u64 = 25_000;
 pub const WATCHES_MAX: usize = 256;
 /// Requests that ask the proxy at the same time; more wait.
 pub const HTTP_ASKS_AT_ONCE: usize = 16;
+/// Files in one answer of a list, unless told otherwise.
+pub const HTTP_LIST_DEFAULT: usize = 200;
+/// Most files in one answer of a list.
+pub const HTTP_LIST_MAX: usize = 1_000;
+/// Large files that are read over HTTP at once: each keeps a thread and [`HTTP_AHEAD_BYTES`].
+pub const HTTP_DOWNLOADS_AT_ONCE: usize = 32;
+/// How far a download may run ahead of what its client has taken, in bytes.
+pub const HTTP_AHEAD_BYTES: u64 = 8 << 20;
+/// How long a request waits for its turn where only so many are served at once.
+pub const HTTP_TURN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Uploads that go to their holders at once; more wait in their files.
+pub const HTTP_PUTS_AT_ONCE: usize = 4;
+/// Bytes of an upload collected before they are written to its file.
+pub const UPLOAD_WRITE_BYTES: usize = 256 << 10;
+/// Bytes of a resumable upload after which it is noted how far it came: what a power cut costs.
+pub const UPLOAD_NOTE_BYTES: u64 = 64 << 20;
+/// Resumable uploads that are not whole yet.
+pub const UPLOADS_MAX: usize = 64;
+/// A resumable upload to which nothing was added for this long is thrown away.
+pub const UPLOAD_KEEP_MS: u64 = 24 * 3_600_000;
+/// How often such uploads are looked for.
+pub const UPLOADS_CLEAN_INTERVAL: Duration = Duration::from_secs(3_600);
+/// Shortest id of a resumable upload, in bytes: nobody guesses one.
+pub const UPLOAD_ID_BYTES_MIN: usize = 16;
+/// Longest one.
+pub const UPLOAD_ID_BYTES_MAX: usize = 64;
+/// How long a link to a file works, unless told otherwise.
+pub const LINK_LIVES_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
+/// Longest time that a link works: it cannot be taken back without removing the file.
+pub const LINK_LIVES_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
 
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX >= CHUNK_BYTES_MAX);
 const _: () = assert!(VERIFY_CONTENTS_MAX * 32 + 16 < FRAME_HEAD_BYTES_MAX);
@@ -541,6 +578,7 @@ const _: () = assert!(HELLO_BYTES_MAX < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(FETCH_WHOLE_BYTES <= FRAME_PAYLOAD_BYTES_MAX as u64);
 const _: () = assert!((STREAM_SPANS_MAX + LETTERS_MAX) * 18 + ROSTER_MAX * 112 < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(STREAM_AHEAD_BYTES >= 2 * CHUNK_BYTES_MAX as u64);
+const _: () = assert!(HTTP_AHEAD_BYTES >= 2 * CHUNK_BYTES_MAX as u64);
 const _: () = assert!(FETCH_WINDOW_BYTES >= CHUNK_BYTES_MAX as u64);
 const _: () = assert!(
     LETTER_PAYLOAD_BYTES_MAX + LETTER_ATTACHMENTS_MAX * NAME_BYTES_MAX + ROSTER_MAX * 17 < PAGE_BYTES_TARGET

@@ -16,7 +16,7 @@ pub mod printer;
 pub mod progress;
 pub mod session;
 pub mod table;
-pub mod units;
+pub use crate::documents::units;
 
 use crate::config::{Folders, Settings, UnitParsers, key_in_environment};
 use arguments::{Arguments, Command, Sources};
@@ -196,6 +196,7 @@ fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> 
         Command::Drain(drain) => commands::drain::run(&context, drain),
         Command::Merge(merge) => commands::merge::run(&context, merge),
         Command::Restore(restore) => commands::restore::run(&context, restore),
+        Command::Share(share) => commands::share::run(&context, share),
         Command::Key(_) | Command::Completions(_) | Command::Man(_) | Command::Hash(_) => Ok(Outcome::Done),
     };
     finish(printer, ended)

@@ -70,6 +70,19 @@ impl Session {
     /// As [`Session::ask`]; an unknown single name is refused with `NotFound`.
     pub async fn list(&mut self, selector: &Selector) -> Result<Vec<Listed>, ClientError> {
         let mut all = Vec::new();
+        self.list_each(selector, |listed| all.push(listed)).await?;
+        Ok(all)
+    }
+
+    /// As [`Session::list`], one row after the other: so a long list needs no memory.
+    ///
+    /// # Errors
+    /// As [`Session::list`].
+    pub async fn list_each(
+        &mut self,
+        selector: &Selector,
+        mut take: impl FnMut(Listed),
+    ) -> Result<(), ClientError> {
         let mut after = None;
         loop {
             let request = Request::List { selector: selector.clone(), after };
@@ -78,13 +91,13 @@ impl Session {
             };
             let nodes: BTreeMap<NodeId, NodeRoute> =
                 self.localise(nodes).into_iter().map(|route| (route.node, route)).collect();
-            all.extend(rows.into_iter().map(|row| {
+            for row in rows {
                 let holders = row.holders.iter().filter_map(|node| nodes.get(node).cloned()).collect();
-                Listed { row, holders }
-            }));
+                take(Listed { row, holders });
+            }
             after = more;
             if after.is_none() {
-                return Ok(all);
+                return Ok(());
             }
         }
     }

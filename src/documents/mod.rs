@@ -6,10 +6,11 @@
 mod files;
 mod status;
 mod times;
+pub mod units;
 
 pub use files::{FileRow, NodeNames, PutFile, RemovedRow, file_state};
 pub use status::{ClusterPart, FilesPart, MessagesPart, NodePart, StatusDocument, disk_state, node_state};
-pub use times::format_rfc3339_seconds;
+pub use times::{format_rfc3339_seconds, parse_rfc3339};
 
 use serde::Serialize;
 

@@ -11,7 +11,7 @@ use super::Shared;
 use super::disk::Room;
 use super::error::StoreError;
 use super::reserve::reserve_bytes;
-use crate::limits::{HEADROOM_BYTES, HEADROOM_PERCENT, INODES_FREE_MIN, SMALL_DISK_BYTES};
+use crate::limits::{INODES_FREE_MIN, headroom_bytes};
 use std::sync::atomic::Ordering;
 
 /// How full the store is.
@@ -27,15 +27,9 @@ pub struct Usage {
     pub contents: u64,
 }
 
-/// Bytes of a disk of `disk_bytes` that are never filled.
-pub(super) fn headroom(disk_bytes: u64) -> u64 {
-    let share = disk_bytes / 100 * HEADROOM_PERCENT;
-    if disk_bytes < SMALL_DISK_BYTES { share } else { share.max(HEADROOM_BYTES) }
-}
-
 /// Of what is free on a disk of `disk_bytes`, with what makes way, the part that may be filled.
 fn usable(free_bytes: u64, disk_bytes: u64, aside_bytes: u64) -> u64 {
-    free_bytes.saturating_add(aside_bytes).saturating_sub(headroom(disk_bytes))
+    free_bytes.saturating_add(aside_bytes).saturating_sub(headroom_bytes(disk_bytes))
 }
 
 /// How full the store is. A disk that does not answer has no room.
@@ -139,10 +133,11 @@ pub(super) fn check(shared: &Shared, needed_bytes: u64) -> Result<(), StoreError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{HEADROOM_BYTES, SMALL_DISK_BYTES};
 
     #[test]
     fn what_is_aside_counts_as_free() {
-        let (disk, headroom) = (100 << 30, headroom(100 << 30));
+        let (disk, headroom) = (100 << 30, headroom_bytes(100 << 30));
         assert_eq!(usable(headroom + 5, disk, 0), 5);
         assert_eq!(usable(headroom + 5, disk, 7), 12);
         // Also where it lies in what is never filled otherwise.
@@ -152,9 +147,9 @@ mod tests {
 
     #[test]
     fn headroom_is_a_gibibyte_or_five_percent_and_less_on_a_small_card() {
-        assert_eq!(headroom(100 << 30), (100 << 30) / 100 * 5);
-        assert_eq!(headroom(SMALL_DISK_BYTES), HEADROOM_BYTES);
-        assert_eq!(headroom(8 << 30), (8 << 30) / 100 * 5);
-        assert!(headroom(8 << 30) < HEADROOM_BYTES);
+        assert_eq!(headroom_bytes(100 << 30), (100 << 30) / 100 * 5);
+        assert_eq!(headroom_bytes(SMALL_DISK_BYTES), HEADROOM_BYTES);
+        assert_eq!(headroom_bytes(8 << 30), (8 << 30) / 100 * 5);
+        assert!(headroom_bytes(8 << 30) < HEADROOM_BYTES);
     }
 }

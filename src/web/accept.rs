@@ -236,6 +236,20 @@ pub(super) async fn whole_body(
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
             Err(Refusal::too_large(format!("the body is longer than {bytes_max} bytes")))
         }
-        Err(error) => Err(Refusal::invalid(format!("the body did not come whole: {error}"))),
+        Err(error) => Err(broken(error.as_ref())),
     }
+}
+
+/// What is said of a body that broke off.
+pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> super::refusal::Refusal {
+    use super::refusal::Refusal;
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    let is_late = |error: &(dyn std::error::Error + 'static)| {
+        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+    };
+    if causes.into_iter().any(is_late) {
+        let message = format!("nothing of the body came for {} s", HTTP_STALL_TIMEOUT.as_secs());
+        return Refusal::new(axum::http::StatusCode::REQUEST_TIMEOUT, "timeout", message);
+    }
+    Refusal::invalid(format!("the body did not come whole: {error}"))
 }

@@ -14,6 +14,8 @@
 //! | [`refusal`] | everything that is not done, as JSON |
 //! | `routes` | which path is answered by whom |
 //! | `sessions` | connections to the proxy, shared by all requests |
+//! | `files` | files: listed, given, taken, changed |
+//! | [`share`] | links to one file |
 //! | `page` | the page and what belongs to it |
 //! | `channels` | live state |
 //! | `status` | how the cluster stands |
@@ -25,21 +27,26 @@
 pub mod accept;
 mod channels;
 mod events;
+mod files;
 pub mod guard;
 mod metrics;
 mod page;
 pub mod refusal;
 mod routes;
 mod sessions;
+pub mod share;
 mod status;
 mod stream;
 mod transfers;
 
 use crate::client::{Access, ClientError};
+use crate::clock;
+use crate::limits::UPLOADS_CLEAN_INTERVAL;
 use crate::limits::{HTTP_PORT_DEFAULT, HTTP_PROXY_TIMEOUT};
 use crate::node::channels::Hub;
 use crate::node::insight::Insight;
 use crate::types::NodeId;
+use files::Files;
 use guard::Guard;
 use sessions::Sessions;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -103,6 +110,9 @@ pub struct Options {
 pub(crate) struct Web {
     pub(crate) sessions: Sessions,
     pub(crate) guard: Guard,
+    pub(crate) files: Files,
+    /// Where HTTP is served.
+    pub(crate) address: SocketAddr,
     pub(crate) cluster: String,
     pub(crate) secured: bool,
     pub(crate) node: NodeId,
@@ -157,10 +167,13 @@ impl Server {
         let address = self.listener.local_addr().map_err(ClientError::from)?;
         let access = Access { timeout: HTTP_PROXY_TIMEOUT, ..options.access };
         let (cluster, secured) = (access.cluster.clone(), access.secret.is_secured());
+        let data_dir = access.data_dir.clone();
         let sessions = Sessions::new(access)?;
         let token = secured.then(|| sessions.first().keys().http_token());
         let web = Web {
             guard: Guard::new(address.port(), options.hosts, token),
+            files: Files::new(sessions.first().endpoint(), &data_dir),
+            address,
             sessions,
             cluster,
             secured,
@@ -173,7 +186,21 @@ impl Server {
             metrics: metrics::Metrics::default(),
             stopping: stopping.clone(),
         };
-        accept::accept(self.listener, routes::router(Arc::new(web)), stopping).await;
+        let web = Arc::new(web);
+        tokio::select! {
+            () = accept::accept(self.listener, routes::router(Arc::clone(&web)), stopping) => {}
+            () = clean(&web) => {}
+        }
         Ok(())
+    }
+}
+
+/// Throws away, now and then, the uploads that nobody goes on with.
+async fn clean(web: &Web) {
+    let mut when = tokio::time::interval(UPLOADS_CLEAN_INTERVAL);
+    loop {
+        when.tick().await;
+        let spool = web.files.spool.clone();
+        let _ = tokio::task::spawn_blocking(move || spool.clean(clock::wall().0)).await;
     }
 }

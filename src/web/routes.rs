@@ -3,7 +3,7 @@
 use super::accept::Ends;
 use super::guard::{COOKIE, Need};
 use super::refusal::Refusal;
-use super::{Web, channels, events, metrics, page, status};
+use super::{Web, channels, events, files, metrics, page, share, status};
 use crate::clock;
 use axum::Router;
 use axum::body::Body;
@@ -28,7 +28,9 @@ pub(super) fn router(web: Arc<Web>) -> Router {
         .route("/api/session", post(begin_session).delete(end_session))
         .route("/api/openapi.json", get(openapi))
         .route("/metrics", get(metrics::metrics))
-        .route("/healthz", get(status::health));
+        .route("/healthz", get(status::health))
+        .merge(files::routes())
+        .merge(share::routes());
     for (path, kind, text) in page::FILES {
         router = router.route(path, get(|| async { page::answer(kind, text) }));
     }

@@ -50,6 +50,19 @@ impl Sessions {
         rows
     }
 
+    /// As [`Sessions::list`], one row after the other.
+    pub(crate) async fn each(
+        &self,
+        selector: &Selector,
+        take: impl FnMut(Listed),
+    ) -> Result<(), ClientError> {
+        let _room = self.room.acquire().await.map_err(|_| ClientError::Nonsense)?;
+        let mut session = self.take();
+        let ended = session.list_each(selector, take).await;
+        self.keep(session, &ended);
+        ended
+    }
+
     fn take(&self) -> Session {
         self.idle().pop().unwrap_or_else(|| self.first.another())
     }

@@ -140,7 +140,10 @@ impl Village {
     #[track_caller]
     pub fn start_node(&self, name: &str, options: &[&str]) -> Node {
         let data = self.data(name);
-        let mut args = vec!["up", "--name", name, "--http", "off"];
+        let mut args = vec!["up", "--name", name];
+        if !options.contains(&"--http") && !self.options.iter().any(|option| option == "--http") {
+            args.extend(["--http", "off"]);
+        }
         if !options.contains(&"--machine") {
             args.extend(["--machine", name]);
         }
@@ -268,9 +271,7 @@ impl Node {
             }
             let stdout = String::from_utf8(self.process.stdout()).expect("text");
             match stdout.trim_end_matches('\n').split(' ').collect::<Vec<_>>().as_slice() {
-                ["ready", id, tcp, "-"] if stdout.ends_with('\n') => {
-                    Ok(((*id).to_owned(), (*tcp).to_owned()))
-                }
+                ["ready", id, tcp, _] if stdout.ends_with('\n') => Ok(((*id).to_owned(), (*tcp).to_owned())),
                 _ => Err(format!("stdout: {stdout:?}")),
             }
         });

@@ -172,6 +172,14 @@ Examples:
   thorp restore report.pdf
   thorp restore photos/                       everything that was removed under photos/
   thorp restore report~1f2e3d4c-17.pdf        an earlier version of report.pdf";
+pub(super) const SHARE_EXAMPLES: &str = "\
+The link needs no token and works on any machine that serves HTTP, until it expires, or the file is
+replaced or removed. It cannot be taken back otherwise: whoever has it can pass it on.
+
+Examples:
+  thorp share photos/sea.jpg
+  thorp share film.mkv --expires 7d
+  thorp share film.mkv --json | jq -r .url";
 pub(super) const SEND_EXAMPLES: &str = "\
 The message is safe once the command ends: on two machines, where there are two. A machine that is off
 finds it when it is back. It lies in `messages/inbox/` there, and `messages/hooks/TYPE` is run.

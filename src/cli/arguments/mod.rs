@@ -28,6 +28,7 @@ use crate::limits::{
 };
 use crate::messages::folders::Place;
 use crate::types::{FileName, LetterType, Lineage, Priority};
+use crate::web::share;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args, Parser, Subcommand};
 use std::net::IpAddr;
@@ -170,6 +171,9 @@ pub enum Command {
     /// Bring removed and replaced files back
     #[command(after_help = help::RESTORE_EXAMPLES)]
     Restore(RestoreArguments),
+    /// Make a link that gives one file to whoever has a browser on the LAN
+    #[command(after_help = help::SHARE_EXAMPLES)]
+    Share(ShareArguments),
     /// Send a message to other machines
     #[command(after_help = help::SEND_EXAMPLES)]
     Send(SendArguments),
@@ -482,6 +486,18 @@ pub struct RestoreArguments {
     /// Names as `ls --removed` shows them; with `/` at its end, everything under it
     #[arg(required = true, value_name = "NAME", value_parser = parse_pattern)]
     pub names: Vec<NamePattern>,
+}
+
+/// `thorp share`.
+#[derive(Args, Clone, Debug)]
+pub struct ShareArguments {
+    /// A name as `ls` shows it
+    #[arg(value_name = "NAME", value_parser = parse_name)]
+    pub name: FileName,
+    /// How long the link works, at most 31d [default: 24h]
+    #[arg(long, value_name = "DURATION", env = "THORP_EXPIRES", hide_env_values = true,
+          value_parser = share::parse_lives, allow_hyphen_values = true)]
+    pub expires: Option<Duration>,
 }
 
 /// `thorp verify`.

@@ -24,6 +24,7 @@ pub mod restore;
 pub mod retry;
 pub mod rm;
 pub mod send;
+pub mod share;
 pub mod status;
 pub mod up;
 pub mod verify;

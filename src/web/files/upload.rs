@@ -1,0 +1,224 @@
+//! `PUT` of a file: it comes whole into a file of this node, and goes from there to its holders. Shell.
+//!
+//! It is kept here first because a put whose chain breaks must send all of it again, and because a
+//! slow client must not keep holders waiting. Invariant: nothing of an upload is seen under its name
+//! before all of it came, and what was said of it (its length, its digest) is true.
+
+use super::super::Web;
+use super::super::accept::broken;
+use super::super::refusal::{Refusal, json};
+use super::super::transfers::{Direction, Transfer};
+use super::spool::{SpoolError, SpoolFile};
+use super::wanted::Wanted;
+use super::{find, resumable};
+use crate::client::ClientError;
+use crate::client::put::{PutDone, PutItem, PutKind, put};
+use crate::clock;
+use crate::limits::UPLOAD_WRITE_BYTES;
+use crate::types::ContentId;
+use crate::wire::message::Request as Ask;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::Response;
+use bytes::Bytes;
+use http_body_util::BodyExt;
+use serde::Serialize;
+use std::path::Path;
+use std::sync::Arc;
+
+/// Permission bits of what comes over HTTP, which knows none.
+const MODE: u16 = 0o644;
+
+/// The answer.
+#[derive(Debug, Serialize)]
+struct StoredDocument {
+    name: String,
+    bytes: u64,
+    content: Option<String>,
+    replicas_wanted: u8,
+    replicas: usize,
+    nodes: Vec<String>,
+    sha256: String,
+}
+
+/// `PUT /api/files/NAME`.
+pub(in crate::web) async fn upload(
+    State(web): State<Arc<Web>>,
+    request: Request,
+) -> Result<Response, Refusal> {
+    let (head, body) = request.into_parts();
+    let wanted = Wanted::read(&head.uri, &head.headers)?;
+    // On its own, so that it ends in order when the client goes: what came of a resumable upload
+    // is noted, and what came whole is stored.
+    let task = tokio::spawn(async move {
+        let there = find(&web, &wanted.name).await?;
+        wanted.check(there.as_ref())?;
+        let bytes = wanted.part.as_ref().map(|part| part.total).or(wanted.length).unwrap_or(0);
+        place(&web, &wanted, bytes).await?;
+        let total = wanted.part.as_ref().and_then(|part| part.range).map(|(first, end)| end - first);
+        let shown = web.transfers.begin(wanted.name.as_str(), Direction::Upload, total.or(wanted.length));
+        match wanted.part.clone() {
+            Some(part) => resumable::take(&web, &wanted, &part, body, &shown).await,
+            None => whole(&web, &wanted, body, &shown).await,
+        }
+    });
+    task.await.map_err(|_| Refusal::internal("the upload was interrupted"))?
+}
+
+/// Asks where it would go, to refuse early what cannot be stored.
+async fn place(web: &Web, wanted: &Wanted, bytes: u64) -> Result<(), Refusal> {
+    let names = vec![wanted.name.clone()];
+    let request = Ask::PutOpen { names, bytes, replicas: wanted.replicas, exclude: Vec::new() };
+    web.sessions.ask(&request).await?;
+    Ok(())
+}
+
+/// Takes a file that comes in one go.
+async fn whole(web: &Web, wanted: &Wanted, body: Body, shown: &Transfer) -> Result<Response, Refusal> {
+    let (spool, bytes) = (web.files.spool.clone(), wanted.length.unwrap_or(0));
+    let file = blocking(move || spool.begin(bytes)).await?;
+    let (file, came) = receive(body, file, wanted.length.unwrap_or(u64::MAX), shown).await?;
+    came?;
+    let hash = file.part_hash();
+    check_digest(wanted.body_digest, hash)?;
+    check_digest(wanted.file_digest, hash)?;
+    store(web, wanted, file.path(), file.bytes(), hash).await
+}
+
+/// Brings a body into `file`, at most so many bytes of it. The file comes back with what came, also
+/// when the rest did not.
+pub(super) async fn receive(
+    mut body: Body,
+    mut file: SpoolFile,
+    bytes_max: u64,
+    shown: &Transfer,
+) -> Result<(SpoolFile, Result<(), Refusal>), Refusal> {
+    let mut left = bytes_max;
+    let (mut batch, mut ended) = gather(&mut body, &mut left, shown).await;
+    while !batch.is_empty() {
+        let written = tokio::task::spawn_blocking(move || {
+            let written = file.write(&batch);
+            (file, written)
+        });
+        // The next bytes come while these are written.
+        let next = async {
+            match &ended {
+                None => gather(&mut body, &mut left, shown).await,
+                Some(_) => (Vec::new(), None),
+            }
+        };
+        let (written, (next, next_ended)) = tokio::join!(written, next);
+        let (back, written) = written.map_err(|_| Refusal::internal("interrupted"))?;
+        file = back;
+        if let Err(error) = written {
+            return Ok((file, Err(error.into())));
+        }
+        batch = next;
+        ended = ended.or(next_ended);
+    }
+    Ok((file, ended.unwrap_or(Ok(()))))
+}
+
+/// The next bytes of a body, and how it ended if it did.
+async fn gather(
+    body: &mut Body,
+    left: &mut u64,
+    shown: &Transfer,
+) -> (Vec<Bytes>, Option<Result<(), Refusal>>) {
+    let (mut batch, mut bytes) = (Vec::new(), 0);
+    while bytes < UPLOAD_WRITE_BYTES {
+        let data = match body.frame().await {
+            Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+            Some(Err(error)) => {
+                return (batch, Some(Err(broken(&error))));
+            }
+            None => return (batch, Some(Ok(()))),
+        };
+        let Some(rest) = left.checked_sub(data.len() as u64) else {
+            return (batch, Some(Err(Refusal::invalid("the body is longer than was said"))));
+        };
+        *left = rest;
+        shown.advance(data.len() as u64);
+        bytes += data.len();
+        if !data.is_empty() {
+            batch.push(data);
+        }
+    }
+    (batch, None)
+}
+
+/// Whether the bytes are those that were meant.
+pub(super) fn check_digest(said: Option<[u8; 32]>, is: [u8; 32]) -> Result<(), Refusal> {
+    if said.is_none_or(|said| said == is) {
+        return Ok(());
+    }
+    let message = format!("the bytes are not those of the digest: their SHA-256 is {}", hex(&is));
+    Err(Refusal::new(StatusCode::BAD_REQUEST, "digest", message).hint("nothing was stored; send it again"))
+}
+
+/// Puts what came to its holders.
+pub(super) async fn store(
+    web: &Web,
+    wanted: &Wanted,
+    path: &Path,
+    size: u64,
+    hash: [u8; 32],
+) -> Result<Response, Refusal> {
+    let _turn = web.files.puts.acquire().await.map_err(|_| Refusal::internal("no puts any more"))?;
+    let there = find(web, &wanted.name).await?;
+    if wanted.is_conditional() {
+        wanted.check(there.as_ref())?;
+    }
+    let now_ns = i64::try_from(clock::wall_us().saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let item = PutItem {
+        name: wanted.name.clone(),
+        what: PutKind::File { path: path.to_owned(), size },
+        mode: MODE,
+        modified_ns: wanted.modified_ns.unwrap_or(now_ns),
+    };
+    let (report, ended) = put(web.sessions.first(), vec![item], wanted.replicas, Arc::new(|_: u64| {})).await;
+    ended?;
+    if let Some(failed) = report.failed.into_iter().next() {
+        return Err(match failed.error {
+            ClientError::File { source, .. } => SpoolError::File(source).into(),
+            error => error.into(),
+        });
+    }
+    let done = report.done.into_iter().next().ok_or(ClientError::Nonsense)?;
+    let status = if there.is_some() { StatusCode::OK } else { StatusCode::CREATED };
+    Ok(stored(status, &done, &hash))
+}
+
+fn stored(status: StatusCode, done: &PutDone, hash: &[u8; 32]) -> Response {
+    let content: Option<(ContentId, u64)> = done.body.content();
+    let mut nodes = done.holders.clone();
+    nodes.sort();
+    let document = StoredDocument {
+        name: done.name.to_string(),
+        bytes: content.map_or(0, |(_, size)| size),
+        content: content.map(|(content, _)| content.to_string()),
+        replicas_wanted: done.wanted,
+        replicas: nodes.len(),
+        nodes,
+        sha256: hex(hash),
+    };
+    let mut response = json(status, &document);
+    let tag = document.content.and_then(|content| HeaderValue::from_str(&format!("\"{content}\"")).ok());
+    if let Some(tag) = tag {
+        response.headers_mut().insert(header::ETAG, tag);
+    }
+    response
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Runs what waits for the disk where that disturbs nobody.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, SpoolError> + Send + 'static,
+) -> Result<T, Refusal> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|_| Refusal::internal("interrupted"))??)
+}
