@@ -12,6 +12,7 @@
 //! | `deaths` | holders that die and clients that go, in the middle |
 //! | `closed` | a LAN with a key |
 //! | `hostile` | the bad inputs 75 to 90 and more, as one table |
+//! | `openapi` | the server and its OpenAPI document say the same |
 #![allow(
     missing_docs,
     clippy::unwrap_used,
@@ -31,6 +32,7 @@ mod deaths;
 mod disks;
 mod files;
 mod hostile;
+mod openapi;
 mod peer;
 #[allow(dead_code, reason = "shared with the other tests of real nodes")]
 #[path = "../end_to_end/process.rs"]
