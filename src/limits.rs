@@ -474,8 +474,11 @@ pub const CHANNEL_POSTS_PER_SECOND: u64 = 1_000;
 pub const CHANNEL_SERVER_TIME_MAX: u64 = 1 << 50;
 /// How often the proxy tells the others what a successor needs.
 pub const CHANNELS_HEARD_INTERVAL_MS: u64 = 1_000;
-/// Lists of bodies that are being sent at once, in bytes: what finds no room is refused.
-pub const CHANNEL_LISTS_BYTES_MAX: usize = 64 << 20;
+/// Lists of bodies that are being sent at once, in bytes: what finds no room is refused. As much again
+/// is for followers, who wait for room: whoever takes nothing must not cost more than this.
+pub const CHANNEL_LISTS_BYTES_MAX: usize = 24 << 20;
+/// How long a follower for whom there is no room waits.
+pub const CHANNEL_ROOM_RETRY: Duration = Duration::from_millis(50);
 /// Connections of a node to the proxy for requests about channels.
 pub const CHANNEL_LINKS: usize = 2;
 /// Requests that wait on one of them.

@@ -9,7 +9,7 @@ use super::accept::{stop, whole_body};
 use super::refusal::{Refusal, json};
 use super::stream;
 use crate::limits::CHANNEL_BODY_BYTES_MAX;
-use crate::node::channels::{Answer, Happening};
+use crate::node::channels::{Answer, Happening, Room};
 use crate::types::{ChannelKey, ClientId, ClientTime, ClientToken};
 use crate::wire::channel::{ChannelAsk, ChannelRefusal, ChannelReply, ChannelState, ClientSays};
 use axum::body::Body;
@@ -215,20 +215,36 @@ fn refused(refusal: ChannelRefusal) -> Refusal {
 // ---- streams ----
 
 /// What a follower is told: the event, and its data.
-fn events(happening: Happening) -> Vec<(&'static str, String)> {
-    match happening {
-        Happening::Wait => vec![("wait", "{}".to_owned())],
-        Happening::Changes(changes) if changes.whole => {
+fn events(happening: Happening) -> (Vec<(&'static str, String)>, Option<Room>) {
+    let (changes, room) = match happening {
+        Happening::Wait => return (vec![("wait", "{}".to_owned())], None),
+        Happening::Changes(changes, room) => (changes, Some(room)),
+    };
+    let events = match changes {
+        changes if changes.whole => {
             let bodies: Vec<&str> = changes.updates.iter().map(|(_, body)| &**body).collect();
             vec![("snapshot", format!("{{\"clients\":[{}]}}", bodies.join(",")))]
         }
-        Happening::Changes(changes) => {
+        changes => {
             let gone = changes
                 .gone
                 .iter()
                 .map(|id| ("gone", serde_json::json!({ "client_id": id.as_str() }).to_string()));
             gone.chain(changes.updates.iter().map(|(_, body)| ("update", body.to_string()))).collect()
         }
+    };
+    (events, room)
+}
+
+/// Bytes, and the room that they take until they are gone.
+struct Held {
+    bytes: Bytes,
+    _room: Option<Room>,
+}
+
+impl AsRef<[u8]> for Held {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
     }
 }
 
@@ -240,7 +256,10 @@ pub(super) async fn follow(State(web): State<Arc<Web>>, path: Key) -> Result<Res
     tokio::spawn(async move {
         loop {
             let piece = tokio::select! {
-                happening = follow.next() => sse(&events(happening)),
+                happening = follow.next() => {
+                    let (events, room) = events(happening);
+                    Bytes::from_owner(Held { bytes: sse(&events), _room: room })
+                }
                 () = tokio::time::sleep(stream::PING_INTERVAL) => stream::ping(),
                 () = stop(&mut stopping) => return,
                 () = pieces.closed() => return,
@@ -297,7 +316,8 @@ impl Talk {
         let Ok(mut follow) = self.web.channels.follow(&self.channel) else { return };
         let mut stopping = self.web.stopping.clone();
         loop {
-            let said = tokio::select! {
+            // The room comes back once all is sent.
+            let (said, _room) = tokio::select! {
                 happening = follow.next() => events(happening),
                 () = stop(&mut stopping) => return,
                 () = tokio::time::sleep(stream::PING_INTERVAL) => {
@@ -307,9 +327,9 @@ impl Talk {
                     continue;
                 }
                 message = socket.recv() => match message {
-                    Some(Ok(Message::Text(body))) => self.post(&body).await.into_iter().collect(),
+                    Some(Ok(Message::Text(body))) => (self.post(&body).await.into_iter().collect(), None),
                     Some(Ok(Message::Ping(_) | Message::Pong(_))) => continue,
-                    Some(Ok(Message::Binary(_))) => vec![("error", error("invalid", "posts are texts"))],
+                    Some(Ok(Message::Binary(_))) => (vec![("error", error("invalid", "posts are texts"))], None),
                     Some(Ok(Message::Close(_)) | Err(_)) | None => return,
                 },
             };
@@ -382,8 +402,7 @@ mod tests {
     #[test]
     fn line_ends_in_a_body_do_not_end_its_event() {
         let events = [("update", "{\"a\":\r\n1,\n\"b\":2}".to_owned()), ("wait", "{}".to_owned())];
-        let text =
-            "event: update\ndata: {\"a\":\ndata: \ndata: 1,\ndata: \"b\":2}\n\nevent: wait\ndata: {}\n\n";
+        let text = "event: update\ndata: {\"a\":  1, \"b\":2}\n\nevent: wait\ndata: {}\n\n";
         assert_eq!(sse(&events), text);
     }
 }

@@ -18,13 +18,14 @@ pub struct Refusal {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    headers: HeaderMap,
+    /// Apart, so that a result that may be one stays small.
+    headers: Box<HeaderMap>,
 }
 
 impl Refusal {
     /// A refusal with this status and word.
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<String>) -> Refusal {
-        Refusal { status, code, message: message.into(), hint: None, headers: HeaderMap::new() }
+        Refusal { status, code, message: message.into(), hint: None, headers: Box::default() }
     }
 
     /// 400.
@@ -75,7 +76,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let error = ErrorBody { code: self.code, message: &self.message, hint: self.hint.as_deref() };
         let mut response = json(self.status, &ErrorDocument { error });
-        response.headers_mut().extend(self.headers);
+        response.headers_mut().extend(*self.headers);
         response
     }
 }

@@ -44,7 +44,7 @@ fn post_get_and_follow_at_different_nodes() {
     assert_eq!(heard.len(), 3, "{heard:?}");
 
     // Whoever shows its token is the only one from then on.
-    post(r#"{"client_id":"ada"}"#, &["--token", &token]);
+    post(r#"{"client_id":"ada"}"#, &["--client-token", &token]);
     let refused = village.fails(&["channel", "post", "k", r#"{"client_id":"ada"}"#], 6);
     assert_eq!(refused.code, "not_allowed", "{refused:?}");
     for (body, code) in [("[]", 2), ("x", 2), (r#"{"client_id":7}"#, 2), ("@no such file", 4)] {

@@ -10,6 +10,7 @@
 //! |---|---|
 //! | `datagrams` | anybody on the LAN who can send UDP; with the seal's key where it says so |
 //! | `connections` | anybody who can connect; then peers that pass the handshake and send bad frames |
+//! | `channels` | a peer with a valid identity, in channels |
 //! | `transfers` | a peer with a valid identity, in put chains and fetches |
 //! | `insider` | a member that lies to the engine |
 //! | `files` | names, links and folders |
@@ -18,6 +19,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod attacker;
+mod channels;
 mod connections;
 mod datagrams;
 mod files;

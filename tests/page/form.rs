@@ -8,15 +8,21 @@ use crate::webdriver::Element;
 /// A street with files that have long names, too.
 fn furnished() -> Street {
     let street = Street::of(3, &[]);
-    let file = street.village.path("in/file");
-    random_file(&file, 20_000, 1);
     let long = format!("{}/{}", "archive-of-the-year".repeat(8), "w".repeat(200));
-    for name in ["holiday.tar", "photos/IMG_2041.jpg", "accounts.ods", "<img src=x onerror=alert(1)>", &long]
-    {
+    let names = ["holiday.tar", "photos/IMG_2041.jpg", "accounts.ods", "<img src=x onerror=alert(1)>", &long];
+    for (seed, name) in (1..).zip(names) {
+        let file = street.village.path(&format!("in/{seed}"));
+        random_file(&file, 20_000 * seed, seed);
         street.put(&file, name, "2");
     }
     street
 }
+
+/// What sticks out of the window, or would if it were not cut off.
+const CUT_OFF: &str = "return [...document.querySelectorAll('header *, main *, aside *, nav *')]
+    .filter((one) => !one.closest('.unseen, thead') && one.checkVisibility())
+    .filter((one) => one.getBoundingClientRect().right > window.innerWidth || one.getBoundingClientRect().left < 0)
+    .map((one) => one.outerHTML.slice(0, 200))";
 
 #[test]
 fn it_fits_every_screen_in_light_and_dark() {
@@ -28,7 +34,10 @@ fn it_fits_every_screen_in_light_and_dark() {
     for (name, screen) in [("desk", Screen::DESK), ("phone", Screen::PHONE), ("small", Screen::SMALL_PHONE)] {
         for (scheme, screen) in [("light", screen), ("dark", screen.dark())] {
             browser.set_screen(screen);
-            for view in ["files", "machines", "activity", "channels"] {
+            // Where there is room all parts are shown at once.
+            let views: &[&str] =
+                if screen.is_phone { &["files", "machines", "activity", "channels"] } else { &["all"] };
+            for view in views {
                 if screen.is_phone {
                     browser.click(&format!(".tabs [data-view={view}]"));
                 }
@@ -37,6 +46,8 @@ fn it_fits_every_screen_in_light_and_dark() {
                 let (content, window) = (sizes[0].as_u64().unwrap(), sizes[1].as_u64().unwrap());
                 assert_eq!(window, u64::from(screen.width), "{name}");
                 assert!(content <= window, "{name}, {view}: {content} px in {window} px");
+                let cut = browser.script(CUT_OFF);
+                assert_eq!(cut, serde_json::json!([]), "{name}, {view}: cut off at the edge");
                 browser.picture(&format!("{name}-{scheme}-{view}"));
             }
             let paper = browser.script(
@@ -83,6 +94,26 @@ fn everything_is_reached_by_keys_alone() {
     browser.tab_to("undo", |at| at == "Undo");
     browser.press(ENTER);
     browser.wait_row("accounts.ods", "back", |_| true);
+}
+
+#[test]
+fn a_line_that_moves_keeps_the_focus() {
+    let Some(programs) = programs() else { return };
+    let street = furnished();
+    let browser = Browser::start(&programs);
+    browser.open_page(street.http("a"));
+    browser.wait_text("#files-count", "5 files");
+    let first = "return document.querySelector('#rows [data-part=name]').textContent";
+    browser.click("th[data-sort=copies] button");
+    browser.click("th[data-sort=copies] button");
+    browser.wait("sorted", "return document.querySelector('th[data-sort=copies]').ariaSort", |sort| {
+        sort == "descending"
+    });
+    browser.tab_to("the stepper", |at| at == "One copy more of photos/IMG_2041.jpg");
+    browser.press(ENTER);
+    browser.wait("most copies are first", first, |name| name == "photos/IMG_2041.jpg");
+    let at = browser.script("return document.activeElement.ariaLabel");
+    assert_eq!(at, "One copy more of photos/IMG_2041.jpg", "the focus went along");
 }
 
 #[test]

@@ -37,9 +37,12 @@ fn two_browsers_look_at_one_channel() {
     let (one, two) = (Browser::start(&programs), Browser::start(&programs));
     one.open_page(street.http("a"));
     two.open_page(street.http("b"));
-    let channel = "lights/<b>hall</b>";
+    let channel = "lights <b>hall 100%?";
     let post = |browser: &Browser, id: &str, level: u32, token: Option<&str>| {
-        let headers = token.map_or(json!({}), |token| json!({ "Client-Token": token }));
+        let mut headers = json!({ "X-Expire": "12s" });
+        if let Some(token) = token {
+            headers["Client-Token"] = token.into();
+        }
         let body = json!({ "client_id": id, "level": level, "note": "<i>text</i>" });
         // 204: no proxy, or it has just changed; the client is not there yet.
         wait_until(crate::browser::SHOWN, &format!("{id} is in the channel"), || {
@@ -63,6 +66,17 @@ fn two_browsers_look_at_one_channel() {
         browser.assert_not_reloaded();
         assert_eq!(browser.complaints(), [""; 0]);
     }
+    // What is no channel is said, not tried for ever.
+    one.click("#channel-name");
+    one.press("no/channel");
+    one.press(ENTER);
+    one.wait_text("#channel-title", "no/channel");
+    one.wait(
+        "it is refused in words",
+        "return document.getElementById('channel-state').innerText",
+        |state| state.as_str().is_some_and(|state| state.len() > 20 && !state.contains("trying again")),
+    );
+    one.click("#channel-list button:first-child");
     // Nobody renews them: they go, and both see it.
     for browser in [&one, &two] {
         browser.wait_text("#channel-state", "0 clients");

@@ -5,7 +5,6 @@ use crate::village::{Village, text};
 use serde_json::Value;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use thorp::identity::{ClusterKeys, ClusterSecret};
 
 /// One test at a time: browsers are heavy, and times are waited for.
 static TURN: Mutex<()> = Mutex::new(());
@@ -103,10 +102,8 @@ impl Street {
     /// The token that browsers need where there is a key.
     #[track_caller]
     pub fn token(&self) -> String {
-        let file = Path::new(self.key()[1]);
-        let secret = ClusterSecret::from_file(file).expect("a key");
-        let name = self.status().expect("a status")["cluster"]["name"].as_str().expect("a name").to_owned();
-        ClusterKeys::derive(None, &name, &secret).expect("keys").http_token()
+        let args: Vec<&str> = ["status", "--token"].into_iter().chain(self.key()).collect();
+        self.village.run(&args).ended(0).stdout().trim().to_owned()
     }
 
     /// The options that say which key, if there is one.

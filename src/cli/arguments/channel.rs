@@ -2,6 +2,7 @@
 
 use super::help;
 use crate::cli::units::parse_duration;
+use crate::config::parse_label;
 use crate::limits::CHANNEL_KEY_BYTES_MAX;
 use crate::types::{ChannelKey, ClientToken};
 use clap::{Args, Subcommand};
@@ -42,9 +43,12 @@ pub struct ChannelPostArguments {
     #[arg(long, value_name = "DURATION", env = "THORP_EXPIRE", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]
     pub expire: Option<Duration>,
+    /// The `client_id` of an object that has none [default: the host name]
+    #[arg(long, value_name = "NAME", env = "THORP_NAME", hide_env_values = true, value_parser = parse_label)]
+    pub name: Option<Box<str>>,
     /// Prove to be that client by the token that its first post got
-    #[arg(long, value_name = "TOKEN", env = "THORP_TOKEN", hide_env_values = true, value_parser = client_token)]
-    pub token: Option<ClientToken>,
+    #[arg(long, value_name = "TOKEN", env = "THORP_CLIENT_TOKEN", hide_env_values = true, value_parser = client_token)]
+    pub client_token: Option<ClientToken>,
 }
 
 /// `thorp channel get`.

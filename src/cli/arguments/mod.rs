@@ -562,6 +562,9 @@ impl Arguments {
         match &self.command {
             Command::Up(up) => up.node.add_to(given),
             Command::Send(send) => Given { name: send.name.clone(), ..given },
+            Command::Channel(ChannelArguments { command: ChannelCommand::Post(post) }) => {
+                Given { name: post.name.clone(), ..given }
+            }
             Command::Put(put) => Given { replicas: put.copies.replicas, ..given },
             Command::Config(all) => Given { replicas: all.copies.replicas, ..all.node.add_to(given) },
             _ => given,

@@ -22,7 +22,7 @@ pub fn run(context: &Context, arguments: &ChannelArguments) -> Result<Outcome, F
             let ask = ChannelAsk::Post {
                 channel: post.channel.clone(),
                 body: body(context, post)?.into(),
-                says: ClientSays { token: post.token, ..ClientSays::default() },
+                says: ClientSays { token: post.client_token, ..ClientSays::default() },
                 expiry_ms: post.expire.map(|expire| u64::try_from(expire.as_millis()).unwrap_or(u64::MAX)),
             };
             show(context, &ask)

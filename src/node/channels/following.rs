@@ -3,19 +3,19 @@
 //! Invariant: of each channel that is followed here there is one copy (a tap), however many follow
 //! it; a follower that does not read keeps a cursor, never a queue.
 
-use super::{Hub, Inner};
+use super::{Hub, Inner, take_room};
 use crate::channels::feed::{Changes, Cursor, Mirror};
 use crate::clock;
 use crate::limits::{
     CHANNEL_BYTES_MAX, CHANNEL_CLIENTS_MAX, CHANNEL_FOLLOW_PACE, CHANNEL_FOLLOW_PATIENCE,
-    CHANNEL_FOLLOW_RETRY, CHANNELS_FOLLOWED_MAX,
+    CHANNEL_FOLLOW_RETRY, CHANNEL_ROOM_RETRY, CHANNELS_FOLLOWED_MAX,
 };
 use crate::transfer::connection::{ConnectionError, dial_any};
 use crate::types::{ChannelKey, NodeRoute};
 use crate::wire::channel::{ChannelAsk, ChannelRefusal, ChannelReply};
 use crate::wire::message::Purpose;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use tokio::sync::watch;
+use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
 
 /// A channel that is followed here.
@@ -38,12 +38,18 @@ impl Tap {
 }
 
 /// What a follower hears.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub enum Happening {
     /// Keep what you have; changes that are whole follow.
     Wait,
-    /// This is new.
-    Changes(Changes),
+    /// This is new. It takes that room until it is sent.
+    Changes(Changes, Room),
+}
+
+/// Room that comes back when this goes.
+#[derive(Debug)]
+pub struct Room {
+    _permit: OwnedSemaphorePermit,
 }
 
 /// One who follows a channel.
@@ -92,10 +98,17 @@ impl Follow {
             self.bell.mark_unchanged();
             match self.look() {
                 Some(changes) if !changes.is_empty() => {
-                    self.waiting = false;
-                    self.patience = self.next;
-                    self.next = Instant::now() + CHANNEL_FOLLOW_PACE;
-                    return Happening::Changes(changes);
+                    let bytes = changes.updates.iter().map(|(_, body)| body.len()).sum();
+                    if let Some(permit) = take_room(&self.hub.room[1], bytes) {
+                        self.waiting = false;
+                        self.patience = self.next;
+                        self.next = Instant::now() + CHANNEL_FOLLOW_PACE;
+                        return Happening::Changes(changes, Room { _permit: permit });
+                    }
+                    // Others take nothing of what they were told. What it would hold meanwhile goes.
+                    self.cursor.begin_anew();
+                    self.next = Instant::now() + CHANNEL_ROOM_RETRY;
+                    continue;
                 }
                 None if !self.waiting && Instant::now() >= self.patience => {
                     self.waiting = true;

@@ -14,7 +14,7 @@ mod following;
 mod serving;
 mod upstream;
 
-pub use following::{Follow, Happening};
+pub use following::{Follow, Happening, Room};
 pub(super) use serving::serve;
 
 use crate::channels::body::Body;
@@ -52,7 +52,8 @@ pub struct Hub {
     standing: watch::Sender<Standing>,
     /// Something is to be swept earlier than the sweeper knows.
     earlier: Notify,
-    room: Arc<Semaphore>,
+    /// For lists, and for what followers are told.
+    room: [Arc<Semaphore>; 2],
     upstream: Upstream,
     strict: bool,
 }
@@ -106,6 +107,11 @@ impl From<ChannelRefusal> for Answer {
     }
 }
 
+fn take_room(room: &Arc<Semaphore>, bytes: usize) -> Option<OwnedSemaphorePermit> {
+    let units = u32::try_from(bytes.div_ceil(ROOM_UNIT)).ok()?;
+    Arc::clone(room).try_acquire_many_owned(units).ok()
+}
+
 /// Keep what you have.
 fn no_update() -> Answer {
     ChannelReply::NoUpdate { late: false, token: None }.into()
@@ -119,7 +125,7 @@ impl Hub {
             inner: Mutex::default(),
             standing: watch::Sender::default(),
             earlier: Notify::new(),
-            room: Arc::new(Semaphore::new(CHANNEL_LISTS_BYTES_MAX / ROOM_UNIT)),
+            room: [(); 2].map(|()| Arc::new(Semaphore::new(CHANNEL_LISTS_BYTES_MAX / ROOM_UNIT))),
             upstream: Upstream::new(endpoint),
             strict,
         }
@@ -183,10 +189,9 @@ impl Hub {
         if text.is_empty() {
             return reply.into();
         }
-        let units = u32::try_from(text.len().div_ceil(ROOM_UNIT)).unwrap_or(u32::MAX);
-        match Arc::clone(&self.room).try_acquire_many_owned(units) {
-            Ok(room) => Answer { reply, list: List { text, _room: Some(room) } },
-            Err(_) => ChannelRefusal::Busy.into(),
+        match take_room(&self.room[0], text.len()) {
+            Some(room) => Answer { reply, list: List { text, _room: Some(room) } },
+            None => ChannelRefusal::Busy.into(),
         }
     }
 

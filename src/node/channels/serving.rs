@@ -4,7 +4,7 @@
 //! request is ever passed on twice.
 
 use super::{Answer, Follow, Happening, Hub};
-use crate::limits::IDLE_TIMEOUT;
+use crate::limits::{IDLE_TIMEOUT, PEER_GONE_TIMEOUT};
 use crate::transfer::connection::{Connection, ConnectionError, FrameReader, FrameWriter};
 use crate::wire::channel::{ChannelAsk, ChannelReply};
 use std::sync::Arc;
@@ -14,6 +14,7 @@ pub(in super::super) async fn serve(connection: Connection, hub: &Arc<Hub>) -> R
     let (mut reader, mut writer) = connection.split();
     reader.set_timeout(Some(IDLE_TIMEOUT));
     reader.refuse_payloads();
+    writer.set_timeout(Some(PEER_GONE_TIMEOUT));
     while let Some((ask, _)) = reader.read::<ChannelAsk>().await? {
         let answer = if let ChannelAsk::Follow { channel } = &ask {
             match hub.follow(channel) {
@@ -59,7 +60,7 @@ async fn tell(
                 return writer.close().await;
             }
             Some(Happening::Wait) => writer.write(&ChannelReply::Wait, &[]).await?,
-            Some(Happening::Changes(changes)) => {
+            Some(Happening::Changes(changes, room)) => {
                 if changes.whole {
                     writer.write(&ChannelReply::Reset, &[]).await?;
                 }
@@ -72,6 +73,8 @@ async fn tell(
                 if changes.whole {
                     writer.write(&ChannelReply::Complete, &[]).await?;
                 }
+                writer.flush().await?;
+                drop(room);
             }
         }
         writer.flush().await?;

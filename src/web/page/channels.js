@@ -29,14 +29,29 @@ function choose(name) {
   clients = new Map();
   chosen = name === chosen ? null : name;
   if (chosen !== null) {
-    const url = `/api/channels/${encodeURIComponent(chosen)}/events`;
-    stream = new Stream(url, { snapshot, update, gone, wait }, (now) => {
+    state = "";
+    const channel = `/api/channels/${encodeURIComponent(chosen)}`;
+    const watching = new Stream(`${channel}/events`, { snapshot, update, gone, wait }, (now) => {
       state = { connecting: state, live: "live", gone: "trying again" }[now];
+      if (now === "gone") explain(watching, channel);
       draw();
     });
+    stream = watching;
     stream.open();
   }
   draw();
+}
+
+/** A stream does not say why it failed. What will not change by itself is said, and not tried again. */
+async function explain(watching, channel) {
+  try {
+    await ask("GET", channel);
+  } catch (refusal) {
+    if (watching !== stream || ![400, 403, 404, 413].includes(refusal.status)) return;
+    watching.close();
+    state = refusal.words;
+    draw();
+  }
 }
 
 function snapshot(data) {
