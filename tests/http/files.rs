@@ -53,6 +53,10 @@ fn a_put_says_what_it_replaces() {
     a.ask("PUT", "/api/files/x", &[("If-None-Match", "*")], b"three").is(412);
     a.ask("PUT", "/api/files/x", &[("If-Match", "\"other\"")], b"three").is(412);
     assert_eq!(a.get("/api/files/x").is(200).body, b"two");
+    // Also who sends all before it reads.
+    let large = random_bytes(30 * MIB, 1);
+    assert_eq!(a.put("/api/files/x?overwrite=0", &large).is(409).code(), "exists");
+    assert_eq!(a.put("/api/files/%00", &large).is(400).code(), "invalid");
     let tag = two.header("etag").unwrap().to_owned();
     a.ask("PUT", "/api/files/x", &[("If-Match", &tag)], b"three").is(200);
     a.put("/api/files/y?overwrite=0", b"new").is(201);
