@@ -535,6 +535,10 @@ pub const HTTP_TURN_TIMEOUT: Duration = Duration::from_secs(20);
 pub const HTTP_PUTS_AT_ONCE: usize = 4;
 /// Bytes of an upload collected before they are written to its file.
 pub const UPLOAD_WRITE_BYTES: usize = 256 << 10;
+/// Bytes of an upload that is refused which are read all the same, so that its client comes to read the answer.
+pub const UPLOAD_DRAIN_BYTES: usize = 64 << 20;
+/// Longest time for that.
+pub const UPLOAD_DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 /// Bytes of a resumable upload after which it is noted how far it came: what a power cut costs.
 pub const UPLOAD_NOTE_BYTES: u64 = 64 << 20;
 /// Resumable uploads that are not whole yet.

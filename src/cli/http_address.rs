@@ -3,6 +3,8 @@
 //! A node announces its HTTP port, not the addresses that it listens on there (with a cluster key
 //! it is loopback alone): so those that it may be at are tried.
 
+use crate::cli::failure::Failure;
+use crate::cli::printer::Printer;
 use crate::client::{ClientError, Session};
 use crate::types::MachineId;
 use crate::wire::message::{NodeState, Reply, Request};
@@ -45,4 +47,18 @@ pub async fn find(session: &mut Session, machine: &MachineId) -> Result<Option<S
         }
     }
     Ok(None)
+}
+
+/// What to say when there is none.
+pub fn nobody() -> Failure {
+    Failure::failed("no machine serves HTTP where this one can reach it").json_code("no_http").hint(
+        "start a node here with `thorp up`, or one elsewhere with `--http ADDR:PORT`; open TCP port 7668 in firewalls",
+    )
+}
+
+/// Says that nobody else can use the address, if it is so.
+pub fn warn_if_here_alone(printer: &Printer, address: SocketAddr) {
+    if address.ip().is_loopback() {
+        printer.note("only this machine can open it; `thorp up --http ADDR:PORT` serves others, too");
+    }
 }

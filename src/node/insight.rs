@@ -6,14 +6,16 @@ use crate::clock;
 use crate::engine::event::Note;
 use crate::store::Store;
 use crate::types::Letter;
+use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 use tokio::sync::broadcast;
 
 /// Arrivals that a slow reader may be behind.
 const ARRIVALS_MAX: usize = 256;
 
 /// A letter that came into the inbox.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Arrival {
     /// Its id.
     pub id: String,
@@ -35,6 +37,29 @@ impl Arrival {
             created_us: letter.created_us,
         }
     }
+}
+
+/// Happenings that are remembered for those who come to look later.
+const REMEMBERED_MAX: usize = 50;
+
+/// Something that this node saw happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Happening {
+    /// A machine of this name came.
+    Joined(String),
+    /// A machine of this name fell silent, or said goodbye.
+    Lost {
+        /// Its name.
+        name: String,
+        /// Whether it said goodbye.
+        left: bool,
+    },
+    /// A machine of this name leads now.
+    Leads(String),
+    /// A file of this name was stored or replaced.
+    Stored(String),
+    /// A letter came.
+    Arrived(Arrival),
 }
 
 /// Counts since the start.
@@ -59,11 +84,14 @@ pub struct Insight {
     store: Store,
     counts: Counts,
     arrivals: broadcast::Sender<Arrival>,
+    /// When, milliseconds since 1970, and what; the oldest first.
+    remembered: Mutex<VecDeque<(u64, Happening)>>,
 }
 
 impl Insight {
     pub(super) fn new(store: Store) -> Insight {
-        Insight { store, counts: Counts::default(), arrivals: broadcast::channel(ARRIVALS_MAX).0 }
+        let (counts, remembered) = (Counts::default(), Mutex::default());
+        Insight { store, counts, arrivals: broadcast::channel(ARRIVALS_MAX).0, remembered }
     }
 
     /// The counts.
@@ -86,12 +114,35 @@ impl Insight {
         Some(clock::wall().0.saturating_sub(oldest))
     }
 
+    /// What happened lately, with when, milliseconds since 1970; the oldest first.
+    #[must_use]
+    pub fn remembered(&self) -> Vec<(u64, Happening)> {
+        let remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        remembered.iter().cloned().collect()
+    }
+
     pub(super) fn note(&self, note: &Note) {
         match note {
             Note::Healed { .. } => add(&self.counts.healed, 1),
-            Note::ProxyChanged { .. } => add(&self.counts.terms, 1),
+            Note::ProxyChanged { name, .. } => {
+                add(&self.counts.terms, 1);
+                self.remember(Happening::Leads(name.to_string()));
+            }
+            Note::NodeJoined { name, .. } => self.remember(Happening::Joined(name.to_string())),
+            Note::NodeLost { name, left, .. } => {
+                self.remember(Happening::Lost { name: name.to_string(), left: *left });
+            }
+            Note::FileStored { name, .. } => self.remember(Happening::Stored(name.to_string())),
             _ => {}
         }
+    }
+
+    fn remember(&self, happening: Happening) {
+        let mut remembered = self.remembered.lock().unwrap_or_else(PoisonError::into_inner);
+        if remembered.len() >= REMEMBERED_MAX {
+            remembered.pop_front();
+        }
+        remembered.push_back((clock::wall().0, happening));
     }
 
     /// A pull ended; `bytes` if it brought a copy.
@@ -110,6 +161,7 @@ impl Insight {
     }
 
     pub(super) fn arrived(&self, arrival: Arrival) {
+        self.remember(Happening::Arrived(arrival.clone()));
         // Nobody may be looking.
         let _ = self.arrivals.send(arrival);
     }

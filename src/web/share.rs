@@ -14,7 +14,7 @@ use crate::documents::units::parse_duration;
 use crate::identity::ClusterKeys;
 use crate::limits::{LINK_LIVES_DEFAULT, LINK_LIVES_MAX};
 use crate::types::{ContentId, FileName, NodeId};
-use crate::wire::message::{ClusterStatus, NodeState, NodeStatus, Reply, Request as Ask};
+use crate::wire::message::{ClusterStatus, Reply, Request as Ask};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode, Uri, header};
@@ -120,22 +120,11 @@ pub fn parse_lives(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Where HTTP is served, as `HOST:PORT`, by a node that is up: the first that is `preferred`, at an address
-/// that others can reach.
-#[must_use]
-pub fn server_of(status: &ClusterStatus, preferred: impl Fn(&NodeStatus) -> bool) -> Option<String> {
-    let serving =
-        status.nodes.iter().filter(|node| node.presence.http_port != 0 && node.state == NodeState::Up);
-    let mut best: Option<(bool, bool, SocketAddr)> = None;
-    for node in serving {
-        for address in &node.route.addresses {
-            let rank = (!address.ip().is_loopback(), preferred(node));
-            if best.is_none_or(|(outward, own, _)| rank > (outward, own)) {
-                best = Some((rank.0, rank.1, SocketAddr::new(address.ip(), node.presence.http_port)));
-            }
-        }
-    }
-    best.map(|(.., address)| address.to_string())
+/// The address of a node that others can reach, with this port.
+fn outward_address(status: &ClusterStatus, node: NodeId, port: u16) -> Option<String> {
+    let known = status.nodes.iter().find(|known| known.presence.node == node)?;
+    let outward = known.route.addresses.iter().find(|address| !address.ip().is_loopback())?;
+    Some(SocketAddr::new(outward.ip(), port).to_string())
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -176,8 +165,7 @@ async fn host(web: &Web, headers: &HeaderMap) -> Result<String, Refusal> {
         let Reply::Status(status) = web.sessions.ask(&Ask::Status).await? else {
             return Err(ClientError::Nonsense.into());
         };
-        let own: NodeId = web.node;
-        if let Some(server) = server_of(&status, |node| node.presence.node == own) {
+        if let Some(server) = outward_address(&status, web.node, web.address.port()) {
             return Ok(server);
         }
     }

@@ -11,6 +11,7 @@
 //! | `resume` | uploads that go on: after a break, after a killed node |
 //! | `deaths` | holders that die and clients that go, in the middle |
 //! | `closed` | a LAN with a key |
+//! | `live` | what happens, as events; metrics |
 //! | `hostile` | the bad inputs 75 to 90 and more, as one table |
 //! | `openapi` | the server and its OpenAPI document say the same |
 #![allow(
@@ -32,6 +33,7 @@ mod deaths;
 mod disks;
 mod files;
 mod hostile;
+mod live;
 mod openapi;
 mod peer;
 #[allow(dead_code, reason = "shared with the other tests of real nodes")]

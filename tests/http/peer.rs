@@ -220,7 +220,7 @@ impl Events {
             match line.trim_end_matches('\n').split_once(": ") {
                 Some(("event", text)) => event = text.to_owned(),
                 Some(("data", text)) => data += text,
-                _ if event.is_empty() => {}
+                _ if event.is_empty() || data.is_empty() => {}
                 _ => return (event, serde_json::from_str(&data).expect("JSON")),
             }
         }

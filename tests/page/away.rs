@@ -129,7 +129,9 @@ fn a_connection_that_breaks_costs_no_part_that_arrived() {
         |text| text == "1 file stored",
     );
     let sent = browser.script("return sent.reduce((sum, size) => sum + size, 0)");
-    assert_eq!(sent, 40 * MIB, "what had arrived was sent again");
+    // Less if the broken part had arrived in part: the node keeps that too.
+    let sent = sent.as_u64().unwrap();
+    assert!(sent <= 40 * MIB && sent >= 32 * MIB, "{sent} bytes: what had arrived was sent again");
     assert_eq!(browser.script("return broken"), 1, "it was broken off");
     browser.wait_within(SHOWN, "listed", "return document.querySelectorAll('#rows > tr').length", |rows| {
         rows == 1

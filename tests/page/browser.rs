@@ -103,7 +103,11 @@ impl Browser {
         self.session.devtools("Emulation.setDeviceMetricsOverride", &metrics);
         self.session.devtools("Emulation.setTouchEmulationEnabled", &json!({ "enabled": is_phone }));
         let scheme = if is_dark { "dark" } else { "light" };
-        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        // Without motion, so that a picture shows no colour between two others.
+        let media = json!({ "features": [
+            { "name": "prefers-color-scheme", "value": scheme },
+            { "name": "prefers-reduced-motion", "value": "reduce" },
+        ]});
         self.session.devtools("Emulation.setEmulatedMedia", &media);
     }
 

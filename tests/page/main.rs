@@ -16,7 +16,7 @@
 //! | `away` | nodes that go and come back, uploads that go on |
 //! | `live` | two browsers, channels, the token of a closed LAN |
 //! | `form` | sizes, light and dark, keys alone, names of all controls |
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
 
 mod away;
 mod browser;

@@ -21,7 +21,7 @@ pub fn run(context: &Context, arguments: &OpenArguments) -> Result<Outcome, Fail
     let machine = machine_id(machine).map_err(|error| Failure::failed(error.to_string()))?;
     with_session(context, async |mut session| {
         let address = http_address::find(&mut session, &machine).await.map_err(failure_of)?;
-        let address = address.ok_or_else(nobody)?;
+        let address = address.ok_or_else(http_address::nobody)?;
         let keys = session.keys();
         let document = OpenDocument { url: url(address, keys.secured.then(|| keys.http_token())) };
         let picture = if arguments.no_qr { None } else { picture(&document.url) };
@@ -30,9 +30,7 @@ pub fn run(context: &Context, arguments: &OpenArguments) -> Result<Outcome, Fail
             if let Some(picture) = &picture {
                 printer.line(picture);
             }
-            if address.ip().is_loopback() {
-                printer.note("only this machine can open it; `thorp up --http ADDR:PORT` serves others, too");
-            }
+            http_address::warn_if_here_alone(printer, address);
         });
         Ok(Outcome::Done)
     })
@@ -50,10 +48,4 @@ fn url(address: SocketAddr, token: Option<String>) -> String {
 fn picture(url: &str) -> Option<String> {
     let code = QrCode::new(url).ok()?;
     Some(code.render::<Dense1x2>().dark_color(Dense1x2::Light).light_color(Dense1x2::Dark).build())
-}
-
-fn nobody() -> Failure {
-    Failure::failed("no machine serves HTTP where this one can reach it")
-        .json_code("no_http")
-        .hint("start a node here with `thorp up`, or one elsewhere with `--http ADDR:PORT`; open TCP port 7668 in firewalls")
 }

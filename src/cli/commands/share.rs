@@ -3,11 +3,12 @@
 use crate::cli::Context;
 use crate::cli::arguments::ShareArguments;
 use crate::cli::failure::{Failure, Outcome};
+use crate::cli::http_address;
 use crate::cli::session::{access, failure_of, with_session};
 use crate::client::ClientError;
 use crate::limits::LINK_LIVES_DEFAULT;
-use crate::web::share::{Link, server_of};
-use crate::wire::message::{Reply, Request, Selector};
+use crate::web::share::Link;
+use crate::wire::message::Selector;
 
 /// Makes a link, at the address of a machine that serves HTTP: this one if it does.
 ///
@@ -25,24 +26,14 @@ pub fn run(context: &Context, arguments: &ShareArguments) -> Result<Outcome, Fai
             return Err(Failure::failed(format!("`{name}` is a link or a folder, which has no bytes"))
                 .json_code("no_file"));
         };
-        let Reply::Status(status) = session.ask(&Request::Status).await.map_err(failure_of)? else {
-            return Err(failure_of(ClientError::Nonsense));
-        };
-        let host = server_of(&status, |node| node.presence.machine == machine).ok_or_else(|| {
-            Failure::failed("no machine that is up serves HTTP")
-                .json_code("no_http")
-                .hint("start one without `--http off`")
-        })?;
+        let address = http_address::find(&mut session, &machine).await.map_err(failure_of)?;
+        let address = address.ok_or_else(http_address::nobody)?;
         let link = Link::new(name, content, arguments.expires.unwrap_or(LINK_LIVES_DEFAULT));
-        let document = link.document(session.keys(), &host);
-        if session.keys().secured {
-            context.printer.note(format_args!(
-                "with a cluster key HTTP is served on loopback alone: for others start a node with `--http ADDR:PORT`"
-            ));
-        }
+        let document = link.document(session.keys(), &address.to_string());
         context.printer.result(&document, |printer| {
             printer.line(format_args!("{}", document.url));
             printer.note(format_args!("it works until {}", document.expires));
+            http_address::warn_if_here_alone(printer, address);
         });
         Ok(Outcome::Done)
     })

@@ -4,6 +4,7 @@
 //! and a change of theirs is told as one that was stored.
 
 use crate::documents::{FileRow, NodePart, StatusDocument};
+use crate::node::insight::Happening;
 use serde::Serialize;
 use std::collections::BTreeMap;
 
@@ -21,6 +22,24 @@ pub(super) struct Activity {
     pub(super) subject: String,
     /// For people.
     pub(super) text: String,
+}
+
+impl Activity {
+    /// What this node saw happen, in words.
+    pub(super) fn of(at: String, happening: &Happening) -> Activity {
+        let (what, subject, text) = match happening {
+            Happening::Joined(name) => ("node.joined", name, format!("{name} joined")),
+            Happening::Lost { name, left: true } => ("node.lost", name, lost(name, "away")),
+            Happening::Lost { name, left: false } => ("node.lost", name, lost(name, "suspect")),
+            Happening::Leads(name) => ("proxy.changed", name, format!("{name} leads now")),
+            Happening::Stored(name) => ("file.stored", name, format!("{name} was stored")),
+            Happening::Arrived(arrival) => {
+                let text = format!("a message of {}: {}", arrival.source, arrival.kind);
+                ("message", &arrival.source, text)
+            }
+        };
+        Activity { at, what, subject: subject.clone(), text }
+    }
 }
 
 /// How a file was.

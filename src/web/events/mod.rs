@@ -49,6 +49,8 @@ pub(crate) struct Feed {
 struct Latest {
     next: u64,
     watched: bool,
+    /// What happened up to then was told, milliseconds since 1970.
+    watched_until_ms: u64,
     status: Option<Arc<str>>,
     proxy: Option<Arc<str>>,
     transfers: Option<Arc<str>>,

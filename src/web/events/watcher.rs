@@ -7,7 +7,7 @@ use super::activity::{Activity, Before};
 use crate::client::{ClientError, Session};
 use crate::clock;
 use crate::documents::{FileRow, NodeNames, StatusDocument, format_rfc3339_seconds};
-use crate::node::insight::Arrival;
+use crate::node::insight::{Arrival, Happening};
 use crate::types::{NodeRoute, Term};
 use crate::web::accept::stop;
 use crate::web::{Web, status};
@@ -63,6 +63,7 @@ pub(super) fn begin(web: &Arc<Web>) {
     if std::mem::replace(&mut web.feed.latest().watched, true) {
         return;
     }
+    recall(web);
     let web = Arc::clone(web);
     tokio::spawn(async move {
         let mut stopping = web.stopping.clone();
@@ -73,6 +74,15 @@ pub(super) fn begin(web: &Arc<Web>) {
             () = stop(&mut stopping) => {}
         }
     });
+}
+
+/// Tells what this node saw happen while nobody looked.
+fn recall(web: &Web) {
+    let told_until_ms = web.feed.latest().watched_until_ms;
+    let missed = web.insight.remembered().into_iter().filter(|(at_ms, _)| *at_ms > told_until_ms);
+    for (at_ms, happening) in missed {
+        web.feed.happened(&Activity::of(time_of(at_ms), &happening));
+    }
 }
 
 /// Ends when nobody looks any more.
@@ -98,6 +108,7 @@ async fn watch(web: &Web) {
             // With the lock held: whoever joins next begins anew. What is old is not shown then.
             *latest = super::Latest {
                 next: latest.next,
+                watched_until_ms: clock::wall().0,
                 activities: std::mem::take(&mut latest.activities),
                 ..super::Latest::default()
             };
@@ -192,11 +203,15 @@ async fn watch_inbox(web: &Web) {
         let created_ns = i64::try_from(created_us).unwrap_or(i64::MAX).saturating_mul(1_000);
         let created_at = format_rfc3339_seconds(created_ns);
         web.feed.tell("message", &MessageDocument { id: &id, kind: &kind, source: &source, created_at });
-        let text = format!("a message of {source}: {kind}");
-        web.feed.happened(&Activity { at: now(), what: "message", subject: source, text });
+        let arrival = Happening::Arrived(Arrival { id, kind, source, created_us });
+        web.feed.happened(&Activity::of(now(), &arrival));
     }
 }
 
 fn now() -> String {
-    format_rfc3339_seconds(i64::try_from(clock::wall().0).unwrap_or(i64::MAX).saturating_mul(1_000_000))
+    time_of(clock::wall().0)
+}
+
+fn time_of(wall_ms: u64) -> String {
+    format_rfc3339_seconds(i64::try_from(wall_ms).unwrap_or(i64::MAX).saturating_mul(1_000_000))
 }

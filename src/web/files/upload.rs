@@ -14,11 +14,12 @@ use super::{find, resumable};
 use crate::client::ClientError;
 use crate::client::put::{PutDone, PutItem, PutKind, put};
 use crate::clock;
-use crate::limits::UPLOAD_WRITE_BYTES;
+use crate::limits::{UPLOAD_DRAIN_BYTES, UPLOAD_DRAIN_TIMEOUT, UPLOAD_WRITE_BYTES};
 use crate::types::ContentId;
 use crate::wire::message::Request as Ask;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use http_body_util::BodyExt;
 use serde::Serialize;
 use std::path::Path;
 use std::sync::Arc;
+use tokio::time::timeout;
 
 /// Permission bits of what comes over HTTP, which knows none.
 const MODE: u16 = 0o644;
@@ -48,14 +50,19 @@ pub(in crate::web) async fn upload(
     request: Request,
 ) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
-    let wanted = Wanted::read(&head.uri, &head.headers)?;
     // On its own, so that it ends in order when the client goes: what came of a resumable upload
     // is noted, and what came whole is stored.
     let task = tokio::spawn(async move {
-        let there = find(&web, &wanted.name).await?;
-        wanted.check(there.as_ref())?;
-        let bytes = wanted.part.as_ref().map(|part| part.total).or(wanted.length).unwrap_or(0);
-        place(&web, &wanted, bytes).await?;
+        let wanted = match check(&web, &head).await {
+            Ok(wanted) => wanted,
+            Err(refusal) => {
+                // Who waits for our word sends nothing.
+                if !head.headers.contains_key(header::EXPECT) {
+                    drain(body).await;
+                }
+                return Err(refusal);
+            }
+        };
         let total = wanted.part.as_ref().and_then(|part| part.range).map(|(first, end)| end - first);
         let shown = web.transfers.begin(wanted.name.as_str(), Direction::Upload, total.or(wanted.length));
         match wanted.part.clone() {
@@ -64,6 +71,30 @@ pub(in crate::web) async fn upload(
         }
     });
     task.await.map_err(|_| Refusal::internal("the upload was interrupted"))?
+}
+
+/// What can be said before any of it comes.
+async fn check(web: &Web, head: &Parts) -> Result<Wanted, Refusal> {
+    let wanted = Wanted::read(&head.uri, &head.headers)?;
+    let there = find(web, &wanted.name).await?;
+    wanted.check(there.as_ref())?;
+    let bytes = wanted.part.as_ref().map(|part| part.total).or(wanted.length).unwrap_or(0);
+    place(web, &wanted, bytes).await?;
+    Ok(wanted)
+}
+
+/// Takes some of a body that is not wanted: many clients read no answer before they have sent theirs.
+async fn drain(mut body: Body) {
+    let mut left = UPLOAD_DRAIN_BYTES;
+    let draining = async {
+        while left > 0
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+        }
+    };
+    // What does not come in time is cut.
+    let _ = timeout(UPLOAD_DRAIN_TIMEOUT, draining).await;
 }
 
 /// Asks where it would go, to refuse early what cannot be stored.
