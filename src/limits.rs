@@ -526,7 +526,7 @@ pub const HTTP_LIST_DEFAULT: usize = 200;
 /// Most files in one answer of a list.
 pub const HTTP_LIST_MAX: usize = 1_000;
 /// Large files that are read over HTTP at once: each keeps a thread and [`HTTP_AHEAD_BYTES`].
-pub const HTTP_DOWNLOADS_AT_ONCE: usize = 32;
+pub const HTTP_DOWNLOADS_AT_ONCE: usize = 16;
 /// How far a download may run ahead of what its client has taken, in bytes.
 pub const HTTP_AHEAD_BYTES: u64 = 8 << 20;
 /// How long a request waits for its turn where only so many are served at once.
