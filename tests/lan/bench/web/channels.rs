@@ -224,11 +224,12 @@ fn print_follows(servers: &[Server], rows: &[Row], clients: u64) {
         println!(
             "  | {} | {} | {} | {} | {} | {} | {} |",
             servers[row.server].name,
-            named(row.way),
+            if row.way == "mqtt" { "publish (QoS 0), subscribed" } else { named(row.way) },
             shown(row.median("half"), 2),
             shown(row.median("most"), 2),
             shown(looks, 0),
-            shown(row.median("cpu"), 0),
+            // Looks before the first and after the last post cost, too.
+            shown(row.median("cpu").filter(|_| looks.is_none()), 0),
             row.worst("lost"),
         );
     }

@@ -265,6 +265,7 @@ fn fan(kind: &str, address: &str, followers: u64, seconds: u64) -> io::Result<Fi
         })
         .collect();
     ready.wait();
+    let ready_at = clock::wall_us();
     pause(300_000);
     let (begun, count) = (clock::wall_us(), seconds * POSTS_A_SECOND);
     let mut refused = 0;
@@ -279,9 +280,9 @@ fn fan(kind: &str, address: &str, followers: u64, seconds: u64) -> io::Result<Fi
             Poster::Http { .. } => poster.post(&body("poster", number))?.is_none(),
         });
     }
-    let took = (clock::wall_us() - begun) as f64 / 1e6;
     pause(LAST_US);
     shared.over.store(true, Ordering::Relaxed);
+    let took = (clock::wall_us() - ready_at) as f64 / 1e6;
     lock(&shared.ends).iter().for_each(End::end);
     for thread in threads {
         thread.join().map_err(|_| io::Error::other("a follower has failed"))??;
