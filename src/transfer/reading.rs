@@ -19,8 +19,11 @@ use std::sync::Arc;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
-/// Bytes of the reading buffer: a chunk is cut while the next one is being filled.
+/// Most bytes of the reading buffer: a chunk is cut while the next one is being filled.
 const BUFFER_BYTES: usize = 2 * CHUNK_BYTES_MAX;
+/// Bytes with which it begins; it grows with what is read. To clear all of it costs milliseconds, more than all else
+/// of a put of one small file.
+const BUFFER_BYTES_LEAST: usize = 64 << 10;
 /// Bytes asked for in one read, so that cutting starts before the buffer is full.
 const READ_BYTES: usize = 1 << 20;
 
@@ -227,12 +230,12 @@ struct Cutting {
 }
 
 impl Cutting {
-    /// Reads once into the buffer, moving what is left in it to its start when it is full.
+    /// Reads once into the buffer. When it is full it grows; once it is as large as it may be, what is
+    /// left in it is moved to its start.
     fn fill(&mut self, reader: &mut dyn Read, buffer: &mut Vec<u8>) -> io::Result<()> {
-        if buffer.is_empty() {
-            buffer.resize(BUFFER_BYTES, 0);
-        }
-        if self.filled == buffer.len() {
+        if self.filled == buffer.len() && buffer.len() < BUFFER_BYTES {
+            buffer.resize((2 * buffer.len()).clamp(BUFFER_BYTES_LEAST, BUFFER_BYTES), 0);
+        } else if self.filled == buffer.len() {
             buffer.copy_within(self.start..self.filled, 0);
             self.filled -= self.start;
             self.start = 0;
@@ -248,6 +251,42 @@ impl Cutting {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(error),
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Reads `data` to its end, cutting as the thread does; gives the chunks.
+    fn read_all(mut data: &[u8], buffer: &mut Vec<u8>) -> Vec<Vec<u8>> {
+        let (mut cutting, mut chunks) = (Cutting::default(), Vec::new());
+        while !cutting.at_end {
+            cutting.fill(&mut data, buffer).expect("bytes");
+            let (at_end, filled) = (cutting.at_end, cutting.filled);
+            while let Some(length) = cutting.chunker.cut(&buffer[cutting.start..filled], at_end) {
+                chunks.push(buffer[cutting.start..cutting.start + length].to_vec());
+                cutting.start += length;
+            }
+        }
+        chunks
+    }
+
+    #[test]
+    fn the_buffer_is_as_large_as_what_is_read_needs() {
+        let mut data = vec![0; 3 * BUFFER_BYTES + 1];
+        crate::clock::Rng::seeded(1).fill(&mut data);
+        let mut buffer = Vec::new();
+        assert_eq!(read_all(&data[..10_000], &mut buffer).concat(), &data[..10_000]);
+        assert_eq!(buffer.len(), BUFFER_BYTES_LEAST);
+        let grown = read_all(&data, &mut buffer);
+        assert!(grown.concat() == data, "other bytes");
+        assert_eq!(buffer.len(), BUFFER_BYTES);
+        // Where it is cut does not depend on how large the buffer was.
+        assert!(read_all(&data, &mut buffer) == grown, "other chunks");
+        for bytes in [0, BUFFER_BYTES_LEAST - 1, BUFFER_BYTES_LEAST, BUFFER_BYTES_LEAST + 1, BUFFER_BYTES] {
+            assert!(read_all(&data[..bytes], &mut Vec::new()).concat() == data[..bytes], "{bytes}");
         }
     }
 }

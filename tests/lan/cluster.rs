@@ -187,6 +187,11 @@ impl Node {
         self
     }
 
+    /// The id of its process.
+    pub fn process_id(&self) -> u32 {
+        self.process.id()
+    }
+
     /// Ends it as a power cut would.
     pub fn kill9(&mut self) {
         self.process.kill9();

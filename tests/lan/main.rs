@@ -63,6 +63,8 @@ const MEASUREMENTS: &[Test] = &[
     Test("measure_how_long_a_takeover_takes", measure::takeover),
     Test("measure_how_long_a_healed_split_takes", measure::healed_split),
     Test("measure_messages_beside_mosquitto_and_nats", bench::compare),
+    Test("measure_channels_beside_mosquitto_and_flask", bench::web::channels::compare),
+    Test("measure_http_beside_nginx_and_native", bench::web::files::compare),
 ];
 
 fn main() -> ExitCode {

@@ -3,7 +3,7 @@
 //! One after another, because they measure times; each on a thread of its own, so that one that
 //! hangs is reported and the next one runs.
 
-use crate::{enter, process};
+use crate::{bench, enter, process};
 use std::panic;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -87,6 +87,8 @@ pub fn run(tests: &[Test], measurements: &[Test]) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     if !chosen.is_empty() && !enter::is_inside() {
+        // Inside there is no way out to a package archive.
+        chosen.iter().for_each(|test| bench::tools::prepare(test.0));
         // Does not come back when it succeeds: this process becomes the LAN's.
         let why = enter::enter();
         return without_a_lan(&why, tests.len());

@@ -13,6 +13,8 @@ pub mod nats;
 pub mod programs;
 mod systems;
 mod table;
+pub mod tools;
+pub mod web;
 
 use crate::cluster::{Cluster, Node};
 use crate::enter;

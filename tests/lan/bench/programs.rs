@@ -1,4 +1,4 @@
-//! What this binary plays on a host for the comparison of messages: the hook, the one that starts a
+//! What this binary plays on a host for the comparisons: of messages, the hook, the one that starts a
 //! command for each message, and the two ends of NATS, whose own tools few have.
 //!
 //! Every line that a program hears has the time at which it was heard in front, in microseconds of
@@ -43,6 +43,7 @@ fn play(part: &str) -> io::Result<()> {
         ["each"] => each(),
         ["publish", server] => publish(server),
         ["subscribe", server, replicas] => subscribe(server, replicas),
+        ["web", rest @ ..] => super::web::load::play(rest),
         _ => Err(io::Error::other(format!("no such part: {part}"))),
     }
 }
