@@ -196,7 +196,7 @@ impl Bench {
         };
         let data = text(&self.hosts[2].folder.join("client"));
         let thorp = text(&crate::cluster::binary());
-        for system in 0..SYSTEMS.len() {
+        for (system, by) in SYSTEMS.iter().enumerate() {
             if system == 2 && copies == 2 {
                 continue;
             }
@@ -224,7 +224,7 @@ impl Bench {
                 _ => self.timed("curl", &["-sSf", "-o", &back, &url], None),
             };
             self.note(get, system, download);
-            assert!(are_equal(&file, PathBuf::from(&back).as_path()), "{} gave other bytes", SYSTEMS[system]);
+            assert!(are_equal(&file, PathBuf::from(&back).as_path()), "{by} gave other bytes");
             drop(fs::remove_file(&back));
             let now = if system == 2 { "" } else { "?now=1" };
             self.timed("curl", &["-sSf", "-X", "DELETE", &format!("{url}{now}")], None);
