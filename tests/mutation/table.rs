@@ -273,7 +273,7 @@ pub const MUTANTS: &[Mutant] = &[
         what: "nothing is looked at when a machine comes or goes",
         edits: &[(
             "engine/office.rs",
-            "            office.agenda.look_at_all();\n        }\n        self.requests_lose(node);",
+            "            office.look_at_all();\n        }\n        self.requests_lose(node);",
             "        }\n        self.requests_lose(node);",
         )],
     },
