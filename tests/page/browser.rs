@@ -72,6 +72,8 @@ impl Browser {
         }
         let mut command = Command::new(&programs.0);
         command.arg("--port=0").env("HOME", path("home")).current_dir(folder.path());
+        // Names of files beyond ASCII are none to it in the plain C locale.
+        command.env("LC_ALL", "C.UTF-8");
         let driver = Process::start(command, "chromedriver", &path("logs"), Stdio::null(), None);
         let port = wait_until(s(20), "chromedriver listens", || {
             let said = String::from_utf8_lossy(&driver.stdout()).into_owned();

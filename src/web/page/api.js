@@ -15,11 +15,34 @@ export class Refusal extends Error {
 /** Tells the page that this LAN wants a token. */
 export const tokenWanted = new EventTarget();
 
+let entered = 0;
+let asking = false;
+
+/** The node has let us in: refusals of what was asked before mean nothing any more. */
+export function hasEntered() {
+  entered += 1;
+}
+
+/** A refusal may have been on its way when the node let us in, so it is asked once more. */
+async function confirmWanted() {
+  if (asking) return;
+  asking = true;
+  const before = entered;
+  try {
+    const answer = await fetch("/api", { cache: "no-store" });
+    if (answer.status === 401 && before === entered) tokenWanted.dispatchEvent(new Event("wanted"));
+  } catch {
+    // The node is away, which others notice.
+  } finally {
+    asking = false;
+  }
+}
+
 const WORDS = { 0: "The node does not answer.", 401: "This LAN wants a token.", 503: "No machine leads at the moment. Try again in some seconds." };
 
 /** The refusal that an answer with `status` and this body is. */
 export function refusalOf(status, text) {
-  if (status === 401) tokenWanted.dispatchEvent(new Event("wanted"));
+  if (status === 401) confirmWanted();
   let error = {};
   try {
     error = JSON.parse(text)?.error ?? {};

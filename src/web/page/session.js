@@ -1,6 +1,6 @@
 // The token of a closed LAN: taken out of the address or asked for, given to the node for a cookie, kept nowhere.
 
-import { ask, tokenWanted } from "/api.js";
+import { ask, hasEntered, tokenWanted } from "/api.js";
 import { byId, show } from "/element.js";
 
 const dialog = byId("token-dialog");
@@ -9,6 +9,7 @@ const dialog = byId("token-dialog");
 export function startSession(onOpened) {
   const enter = async (token) => {
     await ask("POST", "/api/session", { headers: { Authorization: `Bearer ${token}` } });
+    hasEntered();
     dialog.close();
     show(byId("banner-token"), false);
     onOpened();
