@@ -21,6 +21,7 @@
 //! | [`identity`] | keys, certificates, TLS, the seal of beacons | shell |
 //! | [`store`] | contents and catalog on disk | shell |
 //! | [`transfer`] | moves contents: chunks and manifests (pure), put chain, striped get | |
+//! | [`remote`] | folders kept equal on another machine, programs run there | shell |
 //! | [`node`] | the daemon: selects one input, applies it, performs the effects | shell |
 //! | [`web`] | HTTP: the page, files, channels, the cluster's state | shell |
 //! | [`cli`] | commands, printing, exit codes | shell |
@@ -39,6 +40,7 @@ pub mod identity;
 pub mod limits;
 pub mod messages;
 pub mod node;
+pub mod remote;
 pub mod replication;
 pub mod roles;
 pub mod store;

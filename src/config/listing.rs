@@ -64,6 +64,17 @@ pub const SETTINGS: &[Setting] = &[
     Setting { key: "hook_tries", value: |settings| Value::Number(settings.node.hook_tries.into()) },
     Setting { key: "hooks_at_once", value: |settings| Value::Number(settings.node.hooks_at_once.into()) },
     Setting { key: "channels_strict", value: |settings| Value::Flag(settings.node.channels_strict) },
+    Setting { key: "allow_run", value: |settings| Value::Flag(settings.node.allow_run) },
+    Setting { key: "run_from", value: |settings| Value::list(&settings.node.run_from) },
+    Setting { key: "run_programs", value: |settings| Value::list(&settings.node.run_programs) },
+    Setting {
+        key: "run_user",
+        value: |settings| Value::or_unset(settings.node.run_user.as_ref(), Value::text),
+    },
+    Setting {
+        key: "run_folder",
+        value: |settings| Value::or_unset(settings.node.run_folder.as_deref(), Value::path),
+    },
     Setting { key: "http", value: |settings| Value::http(settings.node.http) },
     Setting { key: "http_host", value: |settings| Value::list(&settings.node.http_hosts) },
 ];

@@ -15,7 +15,7 @@ use values::check_port;
 pub use values::{
     Peer, ROLES, check_hook_tries, check_hooks_at_once, check_replicas, host_name, parse_address,
     parse_hook_timeout, parse_http, parse_label, parse_lifetime, parse_machine, parse_peer, parse_port,
-    parse_role, parse_scrub_every,
+    parse_role, parse_run_program, parse_run_user, parse_scrub_every,
 };
 
 use crate::limits::{
@@ -23,7 +23,7 @@ use crate::limits::{
     HOOKS_AT_ONCE_DEFAULT, KEEP_REMOVED_DEFAULT, PORT_DEFAULT, REPLICAS_DEFAULT, SCRUB_EVERY_DEFAULT,
     SENT_TTL_DEFAULT,
 };
-use crate::types::{MachineId, Pin};
+use crate::types::{MachineId, Origin, Pin};
 use etcetera::BaseStrategy;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -99,6 +99,16 @@ pub struct NodeSettings {
     pub hooks_at_once: u32,
     /// Whether clients of channels must show their tokens.
     pub channels_strict: bool,
+    /// Whether others may run programs here.
+    pub allow_run: bool,
+    /// Who may, if not everybody with the cluster key: addresses, networks, ids of nodes and machines.
+    pub run_from: Vec<Origin>,
+    /// Which programs they may run, if not every one.
+    pub run_programs: Vec<Box<str>>,
+    /// As whom programs run, if not as whoever started the node.
+    pub run_user: Option<Box<str>>,
+    /// Where their folders are, if not below the data folder.
+    pub run_folder: Option<PathBuf>,
     /// Where it serves HTTP.
     pub http: Http,
     /// Further names under which HTTP is asked for, with a port if it is another one.
@@ -221,6 +231,11 @@ pub struct Given {
     pub hook_tries: Option<u32>,
     pub hooks_at_once: Option<u32>,
     pub channels_strict: Option<bool>,
+    pub allow_run: Option<bool>,
+    pub run_from: Option<Vec<Origin>>,
+    pub run_programs: Option<Vec<Box<str>>>,
+    pub run_user: Option<Box<str>>,
+    pub run_folder: Option<PathBuf>,
     pub http: Option<Http>,
     pub http_hosts: Option<Vec<Peer>>,
 }
@@ -352,6 +367,11 @@ struct File {
     hook_tries: Option<i64>,
     hooks_at_once: Option<i64>,
     channels_strict: Option<bool>,
+    allow_run: Option<bool>,
+    run_from: Option<Vec<String>>,
+    run_programs: Option<Vec<String>>,
+    run_user: Option<String>,
+    run_folder: Option<PathBuf>,
     http: Option<String>,
     http_host: Option<Vec<String>>,
 }
@@ -413,6 +433,11 @@ impl Settings {
                 hook_tries: given.hook_tries.or(file.hook_tries).unwrap_or(HOOK_TRIES_DEFAULT),
                 hooks_at_once: given.hooks_at_once.or(file.hooks_at_once).unwrap_or(HOOKS_AT_ONCE_DEFAULT),
                 channels_strict: given.channels_strict.or(file.channels_strict).unwrap_or(false),
+                allow_run: given.allow_run.or(file.allow_run).unwrap_or(false),
+                run_from: given.run_from.or(file.run_from).unwrap_or_default(),
+                run_programs: given.run_programs.or(file.run_programs).unwrap_or_default(),
+                run_user: given.run_user.or(file.run_user),
+                run_folder: given.run_folder.or(file.run_folder),
                 http: given.http.or(file.http).unwrap_or_default(),
                 http_hosts: given.http_hosts.or(file.http_hosts).unwrap_or_default(),
             },
@@ -496,7 +521,7 @@ impl File {
             key: None,
             bind: values.text("bind", self.bind, parse_address)?,
             port: values.number("port", self.port, |port| check_port(u16::try_from(port).unwrap_or(0)))?,
-            peers: values.peers("peer", self.peer)?,
+            peers: values.list("peer", self.peer, parse_peer)?,
             timeout: values.text("timeout", self.timeout, units.duration)?,
             replicas: values.number("replicas", self.replicas, check_replicas)?,
             role: values.text("role", self.role, parse_role)?,
@@ -515,8 +540,13 @@ impl File {
             hook_tries: values.number("hook_tries", self.hook_tries, check_hook_tries)?,
             hooks_at_once: values.number("hooks_at_once", self.hooks_at_once, check_hooks_at_once)?,
             channels_strict: self.channels_strict,
+            allow_run: self.allow_run,
+            run_from: values.list("run_from", self.run_from, Origin::parse)?,
+            run_programs: values.list("run_programs", self.run_programs, parse_run_program)?,
+            run_user: values.text("run_user", self.run_user, parse_run_user)?,
+            run_folder: self.run_folder.map(|run_folder| folder.join(run_folder)),
             http: values.text("http", self.http, parse_http)?,
-            http_hosts: values.peers("http_host", self.http_host)?,
+            http_hosts: values.list("http_host", self.http_host, parse_peer)?,
         })
     }
 }
@@ -545,8 +575,13 @@ impl Values<'_> {
         value.map(|number| parse(number).map_err(|reason| self.refuse(key, reason))).transpose()
     }
 
-    fn peers(&self, key: &'static str, value: Option<Vec<String>>) -> Result<Option<Vec<Peer>>, ConfigError> {
-        let parsed = value.map(|list| list.iter().map(|peer| parse_peer(peer)).collect::<Result<_, _>>());
+    fn list<T>(
+        &self,
+        key: &'static str,
+        value: Option<Vec<String>>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<Vec<T>>, ConfigError> {
+        let parsed = value.map(|list| list.iter().map(|text| parse(text)).collect::<Result<_, _>>());
         parsed.transpose().map_err(|reason| self.refuse(key, reason))
     }
 

@@ -233,6 +233,29 @@ pub fn parse_peer(text: &str) -> Result<Peer, String> {
     Ok(Peer { host: host.into(), port })
 }
 
+/// A program that may be run: a path, or a name that is found in `PATH`.
+///
+/// # Errors
+/// When it is empty or has a control character.
+pub fn parse_run_program(text: &str) -> Result<Box<str>, String> {
+    if text.trim().is_empty() || text.chars().any(char::is_control) {
+        return Err("it is a program's path, or its name".to_owned());
+    }
+    Ok(text.into())
+}
+
+/// A user of this machine.
+///
+/// # Errors
+/// When it cannot be one's name.
+pub fn parse_run_user(text: &str) -> Result<Box<str>, String> {
+    let strange = |c: char| c.is_control() || c.is_whitespace() || ":/,".contains(c);
+    if text.is_empty() || text.contains(strange) {
+        return Err("it is the name of a user of this machine".to_owned());
+    }
+    Ok(text.into())
+}
+
 /// The machine's name on the network, made a label.
 #[must_use]
 pub fn host_name() -> Box<str> {

@@ -114,6 +114,7 @@ async fn serve(connection: Connection, shared: Arc<Shared>) {
             Ok(())
         }
         Purpose::Channels => channels::serve(connection, &shared.channels).await,
+        Purpose::Sync | Purpose::Run => Ok(()),
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "a connection ended");

@@ -39,11 +39,12 @@ use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, STOP_T
 use crate::messages::folders::Folders;
 use crate::messages::mailbox::Mailbox;
 use crate::messages::{self, MessagesError};
+use crate::remote::Consent;
 use crate::replication::{Catalog, CausalContext};
 use crate::store::{Loaded, Store, StoreError};
 use crate::transfer::connection::Endpoint;
 use crate::transfer::holder::HolderContext;
-use crate::types::{ContentId, InstanceId, Lineage, MachineId, NodeId, Pin};
+use crate::types::{ContentId, InstanceId, Lineage, MachineId, NodeId, Origin, Pin};
 use crate::wire::message::{Hello, Purpose};
 use crate::wire::{DecodeError, PROTOCOL_VERSION};
 use channels::Hub;
@@ -92,7 +93,27 @@ pub struct Options {
     pub messages: messages::Options,
     /// Whether clients of channels must show their tokens, while this node leads.
     pub channels_strict: bool,
+    /// What others may run here.
+    pub run: RunOptions,
 }
+
+/// What the owner of a machine lets others run on it.
+#[derive(Clone, Debug, Default)]
+pub struct RunOptions {
+    /// Whether at all.
+    pub allow: bool,
+    /// From where; everywhere if that is empty.
+    pub from: Vec<Origin>,
+    /// Which programs; every one if that is empty.
+    pub programs: Vec<Box<str>>,
+    /// As which user, if not as that of the node.
+    pub user: Option<Box<str>>,
+    /// The folder of all workspaces, if not [`WORKSPACES`] in the data folder.
+    pub folder: Option<PathBuf>,
+}
+
+/// Name of the folder of all workspaces in the data folder.
+const WORKSPACES: &str = "workspaces";
 
 /// What a node says once it takes connections.
 #[derive(Clone, Copy, Debug)]
@@ -190,6 +211,7 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) quiet: quiet::Quiet,
     pub(crate) channels: Arc<Hub>,
+    pub(crate) consent: Arc<Consent>,
     pub(crate) insight: Arc<insight::Insight>,
 }
 
@@ -259,6 +281,15 @@ impl Node {
         let holder = effects::holder_context(&store, &endpoint, identity.node, &sender);
         let ready = Ready { node: identity.node, tcp, secured: identity.keys.secured };
         let insight = Arc::new(insight::Insight::new(store.clone()));
+        let run = options.run.clone();
+        let consent = Arc::new(Consent {
+            allow_run: run.allow,
+            secured: identity.keys.secured,
+            from: run.from,
+            programs: run.programs,
+            user: run.user,
+            folder: run.folder.unwrap_or_else(|| options.data_dir.join(WORKSPACES)),
+        });
         let shared = Shared {
             insight,
             identity,
@@ -272,6 +303,7 @@ impl Node {
             stopping,
             quiet: quiet::Quiet::default(),
             channels,
+            consent,
         };
         Ok(Node {
             shared: Arc::new(shared),

@@ -11,7 +11,9 @@ mod ids;
 mod letter;
 mod name;
 mod node;
+mod origin;
 mod version;
+mod workspace;
 
 pub use channel::{ChannelKey, ClientId, ClientTime, ClientToken};
 pub use dense_map::{ContentMap, ContentSet, DenseMap};
@@ -22,4 +24,6 @@ pub use letter::{
 };
 pub use name::{FileName, NameError};
 pub use node::{DiskState, NodeRoute, Pin, Presence, Term};
+pub use origin::Origin;
 pub use version::{Body, ChunkRef, Dot, Version, Wanted};
+pub use workspace::WorkspaceName;

@@ -40,6 +40,10 @@ pub enum Purpose {
     Transfer,
     /// Live state: [`super::channel::ChannelAsk`]s, each answered with a [`super::channel::ChannelReply`].
     Channels,
+    /// A command makes a folder here equal to its own: [`super::sync::SyncFrame`]s.
+    Sync,
+    /// A command runs a program here: [`super::run::RunFrame`]s.
+    Run,
 }
 
 /// What one member tells another, without waiting for an answer.

@@ -14,6 +14,7 @@ pub mod frame;
 pub mod mail;
 pub mod message;
 pub mod record;
+pub mod run;
 pub mod transfer;
 
 pub use bincode::{Decode, Encode};

@@ -332,6 +332,11 @@ const EVERY_SETTING: &str = r#"
     hook_tries = 2
     hooks_at_once = 8
     channels_strict = true
+    allow_run = true
+    run_from = ["10.0.0.0/24", "10.1.0.9"]
+    run_programs = ["/usr/bin/blender", "make"]
+    run_user = "nobody"
+    run_folder = "/srv/thorp/workspaces"
     http = "127.0.0.1:7000"
     http_host = ["nas.lan", "nas:8080"]
 "#;

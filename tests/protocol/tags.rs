@@ -264,9 +264,16 @@ fn every_plain_enum_has_its_tags() {
         ],
         first_byte,
     );
-    variants!(Purpose { Member, Command, Transfer, Channels }).check(
+    variants!(Purpose { Member, Command, Transfer, Channels, Sync, Run }).check(
         "Purpose",
-        [Purpose::Member, Purpose::Command, Purpose::Transfer, Purpose::Channels],
+        [
+            Purpose::Member,
+            Purpose::Command,
+            Purpose::Transfer,
+            Purpose::Channels,
+            Purpose::Sync,
+            Purpose::Run,
+        ],
         first_byte,
     );
     variants!(Pin { Auto, Proxy, Storage, Client }).check(

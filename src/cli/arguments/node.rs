@@ -4,11 +4,12 @@ use crate::cli::units::{parse_duration, parse_size};
 use crate::config::{
     Given, Http, Lifetime, Peer, ROLES, ScrubEvery, check_hook_tries, check_hooks_at_once,
     parse_hook_timeout, parse_http, parse_label, parse_lifetime, parse_machine, parse_peer, parse_role,
-    parse_scrub_every,
+    parse_run_program, parse_run_user, parse_scrub_every,
 };
-use crate::types::{MachineId, Pin};
+use crate::types::{MachineId, Origin, Pin};
 use clap::builder::{BoolishValueParser, PossibleValuesParser, TypedValueParser};
 use clap::{ArgAction, Args};
+use std::path::PathBuf;
 use std::time::Duration;
 
 /// Options that are settings of a node, not of commands.
@@ -76,6 +77,26 @@ pub struct NodeArguments {
     #[arg(long, value_name = "true|false", env = "THORP_CHANNELS_STRICT", hide_env_values = true,
           num_args = 0..=1, require_equals = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     pub channels_strict: Option<bool>,
+    /// Let others who have the cluster key sync folders to this machine and run programs on it
+    /// [default: false]
+    #[arg(long, value_name = "true|false", env = "THORP_ALLOW_RUN", hide_env_values = true,
+          num_args = 0..=1, require_equals = false, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    pub allow_run: Option<bool>,
+    /// Only from there: an address, a network like `10.0.0.0/24`, or the id of a node or machine; may be
+    /// repeated [default: from everywhere]
+    #[arg(long, value_name = "WHO", env = "THORP_RUN_FROM", hide_env_values = true,
+          value_delimiter = ',', action = ArgAction::Append, value_parser = Origin::parse)]
+    pub run_from: Option<Vec<Origin>>,
+    /// Only these programs: a path, or a name that is found in `PATH`; may be repeated [default: every one]
+    #[arg(long, value_name = "PROGRAM", env = "THORP_RUN_PROGRAMS", hide_env_values = true,
+          value_delimiter = ',', action = ArgAction::Append, value_parser = parse_run_program)]
+    pub run_programs: Option<Vec<Box<str>>>,
+    /// Run programs as this user, which only root can [default: as whoever starts the node]
+    #[arg(long, value_name = "USER", env = "THORP_RUN_USER", hide_env_values = true, value_parser = parse_run_user)]
+    pub run_user: Option<Box<str>>,
+    /// Where the folders of programs are [default: `workspaces` in the data folder]
+    #[arg(long, value_name = "DIR", env = "THORP_RUN_FOLDER", hide_env_values = true)]
+    pub run_folder: Option<PathBuf>,
 }
 
 fn lifetime(text: &str) -> Result<Lifetime, String> {
@@ -115,6 +136,11 @@ impl NodeArguments {
             hook_tries: up.hook_tries,
             hooks_at_once: up.hooks_at_once,
             channels_strict: up.channels_strict,
+            allow_run: up.allow_run,
+            run_from: up.run_from,
+            run_programs: up.run_programs,
+            run_user: up.run_user,
+            run_folder: up.run_folder,
             http: up.http,
             http_hosts: up.http_hosts,
             ..given

@@ -10,7 +10,7 @@ use crate::client::Access;
 use crate::config::{Http, Settings, host_name};
 use crate::discovery::socket::interfaces;
 use crate::messages;
-use crate::node::{Node, NodeError, Options};
+use crate::node::{Node, NodeError, Options, RunOptions};
 use crate::roles::machine::machine_id;
 use crate::store::Store;
 use crate::types::MachineId;
@@ -52,6 +52,13 @@ pub fn run(context: &Context, arguments: &UpArguments) -> Result<Outcome, Failur
             hooks_at_once: settings.node.hooks_at_once,
         },
         channels_strict: settings.node.channels_strict,
+        run: RunOptions {
+            allow: settings.node.allow_run,
+            from: settings.node.run_from.clone(),
+            programs: settings.node.run_programs.clone(),
+            user: settings.node.run_user.clone(),
+            folder: settings.node.run_folder.clone(),
+        },
     };
     if arguments.rebuild {
         rebuild(context, &options.data_dir)?;
