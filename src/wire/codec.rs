@@ -10,8 +10,9 @@ use crate::limits::{
 };
 use crate::types::{
     Body, ChannelKey, ChunkHash, ChunkRef, ClientId, ClientTime, ClientToken, ContentId, DiskId, DiskState,
-    Dot, FileName, InstanceId, Letter, LetterId, LetterPlace, LetterType, Lineage, MachineId, NewLetter,
-    NodeId, NodeRoute, Pin, Presence, Priority, StreamId, Term, Version, Wanted, is_label,
+    Dot, FileName, InstanceId, JobId, Letter, LetterId, LetterPlace, LetterType, Lineage, MachineId,
+    NewLetter, NodeId, NodeRoute, Pin, Presence, Priority, StreamId, Term, Version, Wanted, WorkspaceName,
+    is_label,
 };
 use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
@@ -126,10 +127,12 @@ layout!(Version { dot, body, mode, modified_ns, wanted, removed_s });
 layout!(ChunkRef { hash, bytes });
 layout!(Term { number, proxy });
 layout!(NodeRoute { node, name, machine, addresses });
+layout!(JobId newtype);
 layout!(LetterId newtype);
 layout!(LetterType text);
 layout!(ChannelKey text);
 layout!(ClientId text);
+layout!(WorkspaceName text);
 layout!(StreamId { sender, instance, priority });
 layout!(LetterPlace { stream, number });
 layout!(Presence {
@@ -171,6 +174,13 @@ impl<C> Decode<C> for MachineId {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
         let text: Box<str> = Decode::decode(decoder)?;
         MachineId::parse(&text).ok_or(Undecodable::Other("an invalid machine label"))
+    }
+}
+
+impl<C> Decode<C> for WorkspaceName {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        let text: Box<str> = Decode::decode(decoder)?;
+        WorkspaceName::parse(&text).ok_or(Undecodable::Other("an invalid name of a workspace"))
     }
 }
 

@@ -9,9 +9,11 @@ pub use settings::{Origin, SettingRow, setting_value};
 
 mod channels;
 mod letters;
+mod run;
 
 pub use channels::{ChannelDocument, ChannelEvent};
 pub use letters::{FlushDocument, HookPart, LetterRow, RetriedRow, RetryDocument};
+pub use run::{DetachedDocument, JobDocument, StoppedDocument};
 
 pub use crate::documents::{
     ErrorBody, ErrorDocument, FileRow, FilesPart, NodeNames, NodePart, PutFile, RemovedRow, StatusDocument,
