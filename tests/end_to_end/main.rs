@@ -22,6 +22,8 @@
 //! | `killed` | messages to a machine that is killed meanwhile: each once, in order |
 //! | `outbox` | messages sent by files; what failed |
 //! | `hooks` | programs that are run for messages and events |
+//! | `run` | programs on another machine: as if they were here |
+//! | `jobs` | programs left alone, lost, come back to; nothing of them survives |
 //! | `starting` | `thorp up` where it cannot work, keys, no cluster |
 //! | `answers` | exit codes, JSON, closed pipes, full disks, the demo |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -35,6 +37,7 @@ mod deaths;
 mod disks;
 mod files;
 mod hooks;
+mod jobs;
 mod killed;
 mod letters;
 mod memory;
@@ -42,6 +45,7 @@ mod messages;
 mod outbox;
 mod process;
 mod rot;
+mod run;
 mod starting;
 mod travel;
 mod village;
