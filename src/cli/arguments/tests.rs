@@ -109,7 +109,7 @@ fn wrong_values_say_what_is_allowed() {
         (&["up", "--heal-after", "60"], "500ms"),
         (&["up", "--scrub-every", "0s"], "`off`"),
         (&["up", "--scrub-every", "weekly"], "500ms"),
-        (&["up", "--allow-run"], "--allow-run"),
+        (&["up", "--run-from", "10.0.0.0/33"], "32 bits"),
         (&["verify", "../x"], "`..`"),
         (&["ls", "--timeout", "-3s"], "500ms"),
         (&["ls", "--timeout", "9999999d"], "too long"),
