@@ -13,9 +13,9 @@ mod values;
 pub use listing::{SETTINGS, Setting, Value};
 use values::check_port;
 pub use values::{
-    Peer, ROLES, check_hook_tries, check_hooks_at_once, check_replicas, host_name, parse_address,
-    parse_hook_timeout, parse_http, parse_label, parse_lifetime, parse_machine, parse_peer, parse_port,
-    parse_role, parse_scrub_every,
+    HttpHost, Peer, ROLES, check_hook_tries, check_hooks_at_once, check_replicas, host_name, parse_address,
+    parse_hook_timeout, parse_http, parse_http_host, parse_label, parse_lifetime, parse_machine, parse_peer,
+    parse_port, parse_role, parse_scrub_every,
 };
 
 use crate::limits::{
@@ -102,7 +102,7 @@ pub struct NodeSettings {
     /// Where it serves HTTP.
     pub http: Http,
     /// Further names under which HTTP is asked for, with a port if it is another one.
-    pub http_hosts: Vec<Peer>,
+    pub http_hosts: Vec<HttpHost>,
 }
 
 /// How long something is kept.
@@ -222,7 +222,7 @@ pub struct Given {
     pub hooks_at_once: Option<u32>,
     pub channels_strict: Option<bool>,
     pub http: Option<Http>,
-    pub http_hosts: Option<Vec<Peer>>,
+    pub http_hosts: Option<Vec<HttpHost>>,
 }
 
 /// How sizes and durations are read: the file writes them as the options do, and those who print
@@ -496,7 +496,7 @@ impl File {
             key: None,
             bind: values.text("bind", self.bind, parse_address)?,
             port: values.number("port", self.port, |port| check_port(u16::try_from(port).unwrap_or(0)))?,
-            peers: values.peers("peer", self.peer)?,
+            peers: values.list("peer", self.peer, parse_peer)?,
             timeout: values.text("timeout", self.timeout, units.duration)?,
             replicas: values.number("replicas", self.replicas, check_replicas)?,
             role: values.text("role", self.role, parse_role)?,
@@ -516,7 +516,7 @@ impl File {
             hooks_at_once: values.number("hooks_at_once", self.hooks_at_once, check_hooks_at_once)?,
             channels_strict: self.channels_strict,
             http: values.text("http", self.http, parse_http)?,
-            http_hosts: values.peers("http_host", self.http_host)?,
+            http_hosts: values.list("http_host", self.http_host, parse_http_host)?,
         })
     }
 }
@@ -545,8 +545,13 @@ impl Values<'_> {
         value.map(|number| parse(number).map_err(|reason| self.refuse(key, reason))).transpose()
     }
 
-    fn peers(&self, key: &'static str, value: Option<Vec<String>>) -> Result<Option<Vec<Peer>>, ConfigError> {
-        let parsed = value.map(|list| list.iter().map(|peer| parse_peer(peer)).collect::<Result<_, _>>());
+    fn list<T>(
+        &self,
+        key: &'static str,
+        value: Option<Vec<String>>,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) -> Result<Option<Vec<T>>, ConfigError> {
+        let parsed = value.map(|list| list.iter().map(|text| parse(text)).collect::<Result<_, _>>());
         parsed.transpose().map_err(|reason| self.refuse(key, reason))
     }
 

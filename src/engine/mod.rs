@@ -281,6 +281,12 @@ impl Engine {
         here.map(|(_, member)| member.route()).collect()
     }
 
+    /// How many members are known, those that are gone included.
+    #[must_use]
+    pub fn members_known(&self) -> usize {
+        self.members.iter().count()
+    }
+
     /// Names of files with a content, some of them if they are many. Goes through the catalog.
     pub fn names_of(&self, content: &ContentId) -> impl Iterator<Item = &FileName> {
         let all = self.catalog.names_from(None, "");

@@ -333,7 +333,7 @@ const EVERY_SETTING: &str = r#"
     hooks_at_once = 8
     channels_strict = true
     http = "127.0.0.1:7000"
-    http_host = ["nas.lan", "nas:8080"]
+    http_host = ["nas.lan", "nas:8080", "https://nas.example"]
 "#;
 
 /// The settings of [`EVERY_SETTING`], with their values as a script has them and as one types them.

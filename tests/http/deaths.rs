@@ -17,8 +17,13 @@ fn read_some(stream: &mut TcpStream, bytes: usize) -> Vec<u8> {
 
 /// Memory that a process takes, in MiB.
 fn memory_mib(pid: u32) -> u64 {
+    memory_of(pid, "VmRSS:")
+}
+
+/// The most that it ever took is its `VmHWM:`.
+fn memory_of(pid: u32, what: &str) -> u64 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).expect("the state of a process");
-    let line = status.lines().find(|line| line.starts_with("VmRSS:")).expect("its memory");
+    let line = status.lines().find(|line| line.starts_with(what)).expect("its memory");
     line.split_whitespace().nth(1).and_then(|kib| kib.parse::<u64>().ok()).expect("a number") / 1024
 }
 
@@ -97,6 +102,37 @@ fn readers_that_do_not_read_cost_little_and_go() {
         let _ = stream.shutdown(Shutdown::Both);
     }
     assert!(client.get("/api/files/big").is(200).is_whole());
+}
+
+/// Chunks of one byte: what is kept of each is its byte, and no handle.
+#[test]
+fn bodies_in_the_smallest_chunks_cost_no_more_than_their_bytes() {
+    let village = village(1, &[]);
+    let (a, pid) = (client(&village, "a"), village.nodes[0].process.id());
+    a.put("/api/files/first", &random_bytes(MIB, 1)).is(201);
+    let before = memory_of(pid, "VmHWM:");
+    std::thread::scope(|scope| {
+        for number in 0..6 {
+            let a = a.clone();
+            scope.spawn(move || {
+                let headers = [("Transfer-Encoding", "chunked")];
+                let head = a.head("PUT", &format!("/api/files/{number}?replicas=1"), &headers);
+                let mut stream = a.connect();
+                stream.write_all(head.as_bytes()).unwrap();
+                for _ in 0..300 {
+                    stream.write_all("1\r\nx\r\n".repeat(1_000).as_bytes()).unwrap();
+                }
+                stream.write_all(b"0\r\n\r\n").unwrap();
+                let answer = Answer::read(&mut stream).is(201);
+                assert_eq!(answer.json()["bytes"], 300_000);
+            });
+        }
+    });
+    let most = memory_of(pid, "VmHWM:");
+    eprintln!(
+        "memory of the node at most: {before} MiB before, {most} MiB with 6 bodies in chunks of one byte"
+    );
+    assert!(most < before + 24, "{before} MiB before, {most} MiB with bodies in chunks of one byte");
 }
 
 #[test]

@@ -27,7 +27,7 @@ use super::Web;
 use super::refusal::Refusal;
 use crate::client::get::Listed;
 use crate::documents::{FileRow, NodeNames};
-use crate::limits::{HTTP_DOWNLOADS_AT_ONCE, HTTP_PUTS_AT_ONCE};
+use crate::limits::{HTTP_DOWNLOADS_AT_ONCE, HTTP_PUTS_AT_ONCE, HTTP_UPLOADS_AT_ONCE};
 use crate::transfer::connection::Endpoint;
 use crate::transfer::pool::HolderPool;
 use crate::types::FileName;
@@ -48,6 +48,7 @@ pub(crate) struct Files {
     /// Connections to holders.
     pool: Arc<HolderPool>,
     downloads: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
     puts: Semaphore,
     pub(super) spool: Spool,
 }
@@ -58,6 +59,7 @@ impl Files {
         Files {
             pool: Arc::new(HolderPool::new(Arc::clone(endpoint))),
             downloads: Arc::new(Semaphore::new(HTTP_DOWNLOADS_AT_ONCE)),
+            uploads: Arc::new(Semaphore::new(HTTP_UPLOADS_AT_ONCE)),
             puts: Semaphore::new(HTTP_PUTS_AT_ONCE),
             spool: Spool::new(data_dir),
         }

@@ -5,7 +5,7 @@
 //! before all of it came, and what was said of it (its length, its digest) is true.
 
 use super::super::Web;
-use super::super::accept::broken;
+use super::super::body::broken;
 use super::super::refusal::{Refusal, json};
 use super::super::transfers::{Direction, Transfer};
 use super::spool::{SpoolError, SpoolFile};
@@ -22,7 +22,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use std::path::Path;
@@ -50,9 +50,20 @@ pub(in crate::web) async fn upload(
     request: Request,
 ) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
+    // Its own task outlives its connection, so the bound on connections is none for it.
+    let turn = Arc::clone(&web.files.uploads).try_acquire_owned().map_err(|_| {
+        Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many",
+            "this node takes too many files at the moment",
+        )
+        .hint("try again later, or ask another node")
+        .header(header::RETRY_AFTER, "5")
+    })?;
     // On its own, so that it ends in order when the client goes: what came of a resumable upload
     // is noted, and what came whole is stored.
     let task = tokio::spawn(async move {
+        let _turn = turn;
         let wanted = match check(&web, &head).await {
             Ok(wanted) => wanted,
             Err(refusal) => {
@@ -136,7 +147,7 @@ pub(super) async fn receive(
         let next = async {
             match &ended {
                 None => gather(&mut body, &mut left, shown).await,
-                Some(_) => (Vec::new(), None),
+                Some(_) => (BytesMut::new(), None),
             }
         };
         let (written, (next, next_ended)) = tokio::join!(written, next);
@@ -156,9 +167,10 @@ async fn gather(
     body: &mut Body,
     left: &mut u64,
     shown: &Transfer,
-) -> (Vec<Bytes>, Option<Result<(), Refusal>>) {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    while bytes < UPLOAD_WRITE_BYTES {
+) -> (BytesMut, Option<Result<(), Refusal>>) {
+    // Copied together: a body in chunks of one byte would cost a handle of 32 bytes for each.
+    let mut batch = BytesMut::with_capacity(UPLOAD_WRITE_BYTES);
+    while batch.len() < UPLOAD_WRITE_BYTES {
         let data = match body.frame().await {
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             Some(Err(error)) => {
@@ -171,10 +183,7 @@ async fn gather(
         };
         *left = rest;
         shown.advance(data.len() as u64);
-        bytes += data.len();
-        if !data.is_empty() {
-            batch.push(data);
-        }
+        batch.extend_from_slice(&data);
     }
     (batch, None)
 }
