@@ -546,6 +546,12 @@ pub const HTTP_TURN_TIMEOUT: Duration = Duration::from_secs(20);
 pub const HTTP_UPLOADS_AT_ONCE: usize = 256;
 /// Uploads that go to their holders at once; more wait in their files.
 pub const HTTP_PUTS_AT_ONCE: usize = 4;
+/// Idle connections for such puts that are kept for the next ones.
+pub const HTTP_PUTTERS_KEPT: usize = 4;
+/// Uploads that go to their holders while they come, at once; others come first and go then.
+pub const HTTP_PUTS_WHILE_COMING: usize = 4;
+/// Least size of those, in bytes.
+pub const HTTP_COMING_LEAST_BYTES: u64 = 4 << 20;
 /// Bytes of an upload collected before they are written to its file.
 pub const UPLOAD_WRITE_BYTES: usize = 256 << 10;
 /// Bytes of an upload that is refused which are read all the same, so that its client comes to read the answer.

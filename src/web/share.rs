@@ -6,6 +6,7 @@
 use super::Web;
 use super::files::download::{Parameters as Shown, give};
 use super::files::{decoded, encoded, find, must_find, name_in, parameters};
+use super::headers::plain;
 use super::refusal::{Refusal, json};
 use crate::client::ClientError;
 use crate::clock;
@@ -158,7 +159,7 @@ async fn share(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Res
 
 /// The name under which we were asked, unless it means this machine on this machine alone.
 async fn server(web: &Web, headers: &HeaderMap) -> Result<String, Refusal> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let host = plain(headers, &header::HOST)?.unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     let is_near = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if is_near && web.address.ip().is_unspecified() {

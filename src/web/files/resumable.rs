@@ -46,7 +46,7 @@ pub(super) async fn take(
         let message = format!("the upload has {} bytes, and the part begins at {first}", file.bytes());
         return Err(at(Refusal::new(StatusCode::CONFLICT, "offset", message), file.bytes()));
     }
-    let (file, came) = receive(body, file, end - first, shown).await?;
+    let (file, came) = receive(body, file, end - first, shown, |_| {}).await?;
     let is_whole = came.is_ok() && file.bytes() == end;
     let wrong = check_digest(wanted.body_digest.filter(|_| is_whole), file.part_hash());
     let keep = wrong.is_ok();
