@@ -53,7 +53,7 @@ use crate::types::{
 };
 use crate::wire::message::Message;
 use event::{Congestion, Effect, Input, Note};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What a node is, for as long as it runs.
 #[derive(Clone, Debug)]
@@ -393,6 +393,15 @@ impl Engine {
             return Some(&self.me);
         }
         self.members.get(node).map(|member| &member.presence)
+    }
+
+    /// The first of these nodes on each machine, in their order. Copies are counted in machines: who
+    /// counts copies counts these. A node that is not known any more counts for none.
+    fn one_a_machine(&self, nodes: impl Iterator<Item = NodeId>) -> Vec<NodeId> {
+        let mut machines = BTreeSet::new();
+        nodes
+            .filter(|node| self.presence_of(*node).is_some_and(|presence| machines.insert(&presence.machine)))
+            .collect()
     }
 
     /// All nodes known, this one included.

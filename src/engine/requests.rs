@@ -407,13 +407,10 @@ impl Engine {
         for file in files {
             let confirmed: Vec<NodeId> = match file.body.content() {
                 Some((content, _)) => {
-                    let claimed = file.holders.iter();
-                    claimed
-                        .copied()
-                        .filter(|node| stored.get(node).is_some_and(|held| held.contains(&content)))
-                        .collect()
+                    let holds = |node: &NodeId| stored.get(node).is_some_and(|held| held.contains(&content));
+                    self.one_a_machine(file.holders.iter().copied().filter(holds))
                 }
-                None => stored.keys().copied().collect(),
+                None => self.one_a_machine(stored.keys().copied()),
             };
             if confirmed.is_empty() {
                 self.fail(ask, ErrorCode::Unknown, UNKNOWN);

@@ -1,4 +1,5 @@
-//! What `ls` and `status` show: what the holders reported, nothing guessed (promise P12).
+//! What `ls` and `status` show: what the holders reported, nothing guessed (promise P12). A row
+//! names one holder on each machine: two nodes of one machine are one copy.
 
 use super::Engine;
 use super::event::AskId;
@@ -70,16 +71,19 @@ impl Engine {
             Some((content, size)) => {
                 let known = self.holders_of(&content);
                 let state = self.content_state(&content, size, wanted, &known, candidates);
-                let with = |state: HolderState| -> Vec<NodeId> {
-                    known.iter().filter(|holder| holder.state == state).map(|holder| holder.node).collect()
+                let with = |state: HolderState| {
+                    let holders = known.iter().filter(|holder| holder.state == state);
+                    self.one_a_machine(holders.map(|holder| holder.node))
                 };
                 let up = with(HolderState::Up);
                 (if up.is_empty() { with(HolderState::Failing) } else { up }, state)
             }
             // Links and empty folders are their entry, which every keeper of the catalog has.
             None => {
-                let keepers = self.up_nodes().filter(|node| node.pin != Pin::Client);
-                (keepers.map(|node| node.node).take(usize::from(wanted)).collect(), FileState::Ok)
+                let keepers = self.up_nodes().filter(|node| node.pin != Pin::Client).map(|node| node.node);
+                let mut holders = self.one_a_machine(keepers);
+                holders.truncate(usize::from(wanted));
+                (holders, FileState::Ok)
             }
         };
         Row {

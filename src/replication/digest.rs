@@ -1,15 +1,12 @@
-//! The hash under which catalogs are compared: 64-bit FNV-1a, its result spread by the finaliser of
-//! SplitMix64.
+//! What catalogs are compared by: a [`Digest`] of each dot, name, version and context.
 //!
-//! It is our own and frozen, because two programs of different versions compare its values on the
-//! wire. Sets are digested as the wrapping sum of their members' hashes, so that a member comes or
-//! goes in constant time and order does not matter. It is no defence against a forger: members of
-//! a cluster trust one another with the catalog anyway.
+//! Sets are digested as the wrapping sum of their members' digests, so that a member comes or goes
+//! in constant time and order does not matter.
 
 use crate::limits::SYNC_BUCKETS;
-use crate::types::{Dot, FileName, InstanceId, Version};
+use crate::types::{Digest, Dot, FileName, InstanceId, Version};
 
-/// What is hashed starts with its kind, so that a dot and a prefix never look alike.
+/// What is hashed starts with its kind, so that a dot and a prefix never look alike. 6 and 7 are letters'.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 enum Kind {
@@ -20,49 +17,27 @@ enum Kind {
     Catalog = 5,
 }
 
-struct Fnv(u64);
+fn hash(kind: Kind) -> Digest {
+    Digest::new(kind as u8)
+}
 
-impl Fnv {
-    fn new(kind: Kind) -> Fnv {
-        Fnv(0xCBF2_9CE4_8422_2325).bytes(&[kind as u8])
-    }
-
-    fn bytes(mut self, bytes: &[u8]) -> Fnv {
-        for byte in bytes {
-            self.0 = (self.0 ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3);
-        }
-        self
-    }
-
-    fn number(self, number: u64) -> Fnv {
-        self.bytes(&number.to_le_bytes())
-    }
-
-    fn dot(self, dot: Dot) -> Fnv {
-        self.number(dot.instance.0).number(dot.counter)
-    }
-
-    fn finish(self) -> u64 {
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
-        z ^ (z >> 31)
-    }
+fn with_dot(hash: Digest, dot: Dot) -> Digest {
+    hash.number(dot.instance.0).number(dot.counter)
 }
 
 /// Hash of one dot beyond a prefix.
 pub(super) fn of_dot(dot: Dot) -> u64 {
-    Fnv::new(Kind::Dot).dot(dot).finish()
+    with_dot(hash(Kind::Dot), dot).finish()
 }
 
 /// Hash of all dots of `instance` up to `counter`; 0 for none.
 pub(super) fn of_prefix(instance: InstanceId, counter: u64) -> u64 {
-    if counter == 0 { 0 } else { Fnv::new(Kind::Prefix).number(instance.0).number(counter).finish() }
+    if counter == 0 { 0 } else { hash(Kind::Prefix).number(instance.0).number(counter).finish() }
 }
 
 /// Hash of a name.
 pub(super) fn of_name(name: &FileName) -> u64 {
-    Fnv::new(Kind::Name).bytes(name.as_str().as_bytes()).finish()
+    hash(Kind::Name).bytes(name.as_str().as_bytes()).finish()
 }
 
 /// The bucket of a name with this hash.
@@ -74,9 +49,9 @@ pub(super) fn bucket_of(name_hash: u64) -> u16 {
 /// the rest follows from the dots, and a difference that no merge resolves must not show.
 pub(super) fn of_versions(name_hash: u64, versions: &[Version]) -> u64 {
     versions.iter().fold(0, |sum: u64, version| {
-        let mut hash = Fnv::new(Kind::Version).number(name_hash).dot(version.dot);
+        let mut hash = with_dot(hash(Kind::Version).number(name_hash), version.dot);
         for (dot, _) in version.wanted.later.iter().flat_map(|settings| settings.iter()) {
-            hash = hash.dot(*dot);
+            hash = with_dot(hash, *dot);
         }
         sum.wrapping_add(hash.finish())
     })
@@ -84,7 +59,7 @@ pub(super) fn of_versions(name_hash: u64, versions: &[Version]) -> u64 {
 
 /// Hash of a whole catalog from those of its context and of its names.
 pub(super) fn of_catalog(context: u64, names: u64) -> u64 {
-    Fnv::new(Kind::Catalog).number(context).number(names).finish()
+    hash(Kind::Catalog).number(context).number(names).finish()
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 mod channel;
 mod dense_map;
+mod digest;
 mod ids;
 mod letter;
 mod name;
@@ -14,6 +15,7 @@ mod version;
 
 pub use channel::{ChannelKey, ClientId, ClientTime, ClientToken};
 pub use dense_map::{ContentMap, ContentSet, DenseMap};
+pub use digest::Digest;
 pub use ids::{ChunkHash, ContentId, DiskId, InstanceId, Lineage, MachineId, NodeId};
 pub use letter::{
     Letter, LetterId, LetterPlace, LetterType, NewLetter, OWN_TYPES, Priority, StreamId, is_label,

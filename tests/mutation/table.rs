@@ -32,8 +32,8 @@ pub const MUTANTS: &[Mutant] = &[
         what: "the holders that the client names are counted, not those that confirmed",
         edits: &[(
             "engine/requests.rs",
-            ".filter(|node| stored.get(node).is_some_and(|held| held.contains(&content)))",
-            ".filter(|_| true)",
+            "stored.get(node).is_some_and(|held| held.contains(&content));",
+            "stored.get(node).is_none_or(|_| true);",
         )],
     },
     Mutant {

@@ -213,21 +213,20 @@ impl World {
             return Err("what the nodes know of letters differs".into());
         }
         // A second place of one that arrived may wait behind a letter that was lost, until it expires.
-        let waits = |at: &&usize| {
-            let mailbox = self.hosts[**at].disk.image.mailbox();
-            let mut held = mailbox.letters();
-            held.any(|letter| {
-                living.iter().any(|other| {
-                    let (id, disk) = (self.hosts[*other].id, &self.hosts[*other].disk);
+        for at in &living {
+            let mailbox = self.hosts[*at].disk.image.mailbox();
+            for letter in mailbox.letters() {
+                let waits = living.iter().find(|other| {
+                    let (id, disk) = (self.hosts[**other].id, &self.hosts[**other].disk);
                     letter.addressees.contains(&id)
                         && !disk.image.inbox.contains(&letter.id)
                         && !ledger.hurt.contains(other)
-                })
-            })
-        };
-        match living.iter().find(waits) {
-            Some(at) => Err(format!("h{at} keeps letters for nodes that are up")),
-            None => Ok(()),
+                });
+                if let Some(other) = waits {
+                    return Err(format!("h{at} keeps letter {} for h{other}, which is up", letter.id));
+                }
+            }
         }
+        Ok(())
     }
 }

@@ -420,6 +420,26 @@ fn what_a_holder_said_before_it_restarted_counts_no_more() {
     assert_eq!(holders, [[node(leader)]]);
 }
 
+/// A holder died, and its machine's other node, new as proxy, did not know that it was there: it
+/// took a copy, the holder came back, and the put counted the machine twice.
+#[test]
+fn two_nodes_of_one_machine_are_one_copy() {
+    let mut cluster = Cluster::new(&[AUTO; 3]);
+    cluster.run(3_000);
+    cluster.kill(1);
+    cluster.with_host_0 = Some(1);
+    cluster.start(1);
+    cluster.run(3_000);
+    let leader = cluster.leader().expect("a leader");
+    (0..3).for_each(|at| cluster.store(at, 1));
+    cluster.run(200);
+    let ask = cluster.ask_of(leader, Request::Commit { files: vec![file("a", 1, 3, &[0, 1, 2])] });
+    cluster.run_until(6_000, "an answer", |cluster| cluster.answers.contains_key(&ask));
+    let Some(Reply::Committed { holders, .. }) = cluster.answers.remove(&ask) else { panic!("no commit") };
+    assert_eq!(holders, [[node(0), node(2)]]);
+    assert_eq!(cluster.row("a").map(|row| row.holders.len()), Some(2), "nor does a list");
+}
+
 /// Orders count from the proxy of the term that a node obeys, and of that term alone.
 #[test]
 fn an_order_of_another_term_is_not_obeyed() {

@@ -63,6 +63,8 @@ struct Cluster {
     lose_letters_after: Option<usize>,
     /// This host is called so when it is started.
     name_of_host: Option<(usize, Box<str>)>,
+    /// This host is on the machine of host 0 when it is started.
+    with_host_0: Option<usize>,
     /// Pages of exchanges get lost.
     lose_pages: bool,
     /// Nothing can be made durable on this host.
@@ -105,6 +107,7 @@ impl Cluster {
             lose_letters_to: None,
             lose_letters_after: None,
             name_of_host: None,
+            with_host_0: None,
             lose_pages: false,
             bad_disk: None,
             hold_saves: None,
@@ -126,7 +129,8 @@ impl Cluster {
             instance: InstanceId(at as u64 * 1_000 + host.disk.generation),
             generation: host.disk.generation,
             disk: DiskId([u8::try_from(at).expect("small"); 16]),
-            machine: MachineId::parse(&format!("m{at}")).expect("valid"),
+            machine: MachineId::parse(&format!("m{}", if self.with_host_0 == Some(at) { 0 } else { at }))
+                .expect("valid"),
             name: self
                 .name_of_host
                 .as_ref()

@@ -2,24 +2,24 @@
 
 use super::Mailbox;
 use super::spans::Spans;
-use crate::types::{LetterPlace, StreamId};
+use crate::types::{Digest, LetterPlace, StreamId};
 use crate::wire::encode;
 use crate::wire::mail::StreamSummary;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 
+/// Kinds of what is digested; those below are the catalog's.
+const STREAM: u8 = 6;
+const ROSTER: u8 = 7;
+
 impl Mailbox {
     /// Equal for two that know the same of letters that wait, streams and machines. What was
-    /// delivered here is one's own matter. A wrapping sum of each part's hash (FNV-1a).
+    /// delivered here is one's own matter. A wrapping sum of each part's digest.
     #[must_use]
     pub fn digest(&self) -> u64 {
-        let fnv = |bytes: &[u8]| {
-            bytes.iter().fold(0xCBF2_9CE4_8422_2325_u64, |hash, byte| {
-                (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01B3)
-            })
-        };
-        let streams = self.streams.keys().map(|id| fnv(&encode(&self.summary_of(*id))));
-        let roster = self.roster.values().map(|row| fnv(&encode(row)));
+        let of = |kind: u8, bytes: &[u8]| Digest::new(kind).bytes(bytes).finish();
+        let streams = self.streams.keys().map(|id| of(STREAM, &encode(&self.summary_of(*id))));
+        let roster = self.roster.values().map(|row| of(ROSTER, &encode(row)));
         streams.chain(roster).fold(0, u64::wrapping_add)
     }
 
