@@ -205,10 +205,9 @@ impl Worker {
                     }
                     Some(PutKind::Symlink { .. } | PutKind::Folder) | None => None,
                 };
-                if let Some(source) = source {
-                    if to_chain.send(source).await.is_err() {
-                        break;
-                    }
+                let Some(source) = source else { continue };
+                if to_chain.send(source).await.is_err() {
+                    break;
                 }
             }
             drop(to_chain);
