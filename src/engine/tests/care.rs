@@ -264,3 +264,22 @@ fn two_clusters_with_files_are_one_only_when_somebody_says_so() {
     });
     assert!(cluster.row("a").is_some() && cluster.row("b").is_some());
 }
+
+#[test]
+fn what_is_stored_alone_is_told_soon_and_what_comes_together_is_told_together() {
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(8_000);
+    let at = (0..2).find(|at| Some(*at) != cluster.leader()).expect("one that follows");
+    let now = cluster.now;
+    let engine = cluster.hosts[at].engine.as_mut().expect("it runs");
+    let mut stored = |ms: u64, n: u8| {
+        let then = now.plus(ms);
+        engine.handle(then, Input::ContentStored { content: content(n), size: 1_000 });
+        engine.keeper.flush_at().map(|at| at.since(now))
+    };
+    assert_eq!(stored(0, 1), None, "told at once");
+    assert_eq!([stored(0, 2), stored(0, 3)], [Some(1); 2], "that was alone");
+    assert_eq!(stored(1, 4), None, "told with both");
+    assert_eq!([stored(1, 5), stored(5, 6)], [Some(6); 2], "those were several");
+    assert_eq!(stored(6, 7), None);
+}
