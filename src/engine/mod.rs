@@ -10,6 +10,7 @@
 //! | [`event`] | the vocabulary |
 //! | `agenda` | the proxy's part: which contents it looks at next |
 //! | `announce` | what this node says of itself, which cluster it is of, who leads |
+//! | `balancing` | the proxy's part: copies that move to emptier machines |
 //! | `exchange` | changes of the catalog: durable, told, and made equal |
 //! | `fresh` | the proxy's part: contents whose copies are left alone |
 //! | `keeper` | a storage node's part: inventory, pulls, drops under keep-promises |
@@ -25,6 +26,7 @@
 
 mod agenda;
 mod announce;
+mod balancing;
 pub mod event;
 mod exchange;
 mod fresh;

@@ -214,6 +214,34 @@ fn copies_move_to_a_machine_that_joins_empty() {
 }
 
 #[test]
+fn copies_move_until_the_difference_is_small_and_never_back() {
+    // What machines say of their room is two seconds old.
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(3_000);
+    usage(&mut cluster, 1, 0);
+    cluster.run(2_000);
+    for n in 1..=60 {
+        cluster.put(&format!("f{n}"), n, 1);
+    }
+    cluster.run(9_000);
+    let held = |cluster: &Cluster| [0, 1].map(|at| cluster.hosts[at].disk.held.len());
+    assert_eq!(held(&cluster), [60, 0]);
+    let mut moved = Vec::new();
+    for _ in 0..60 {
+        for at in 0..2 {
+            let free = 100_000 - 1_000 * held(&cluster)[at] as u64;
+            usage(&mut cluster, at, free);
+        }
+        cluster.run(2_000);
+        moved.push(held(&cluster)[1]);
+    }
+    assert!(moved.is_sorted(), "{moved:?}");
+    let [full, emptier] = held(&cluster);
+    assert!(full >= emptier && full - emptier <= 20, "{moved:?}");
+    assert!((1..=60).all(|n| cluster.copies(n) == 1));
+}
+
+#[test]
 fn why_tells_what_is_waited_for() {
     let mut cluster = Cluster::new(&[AUTO; 3]);
     cluster.run(3_000);
