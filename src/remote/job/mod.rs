@@ -384,21 +384,22 @@ impl Job {
 
     /// It has ended, and all of its output is there.
     fn finish(&self, end: JobEnd) {
+        tracing::info!(job = %self.id, ?end, "a program has ended");
+        *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let record = {
             let mut state = self.state();
             state.record.end = Some((&end).into());
             state.record.ended_ms = clock::wall().0;
+            state.end = Some(end);
             state.record.clone()
         };
-        tracing::info!(job = %self.id, ?end, "a program has ended");
-        if let Err(error) = record.save(&self.folder) {
-            tracing::warn!(%error, job = %self.id, "the end of a job cannot be written down");
-        }
-        *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.state().end = Some(end);
         self.output.set_floor(None);
         self.input.notify_all();
         self.tell_change();
+        // Nobody waits for this: if the power fails first, it was lost with its node, as far as is known.
+        if let Err(error) = record.save(&self.folder) {
+            tracing::warn!(%error, job = %self.id, "the end of a job cannot be written down");
+        }
     }
 
     // ---- sessions ----
