@@ -138,6 +138,8 @@ struct State {
     /// The program does not read any more.
     deaf: bool,
     closed: [bool; 2],
+    /// Whoever started it has suspended it.
+    suspended: bool,
 }
 
 impl Jobs {
@@ -313,6 +315,7 @@ impl Job {
             input_ends: false,
             deaf: false,
             closed: [false; 2],
+            suspended: false,
         };
         let (state, orders) = (Mutex::new(state), Mutex::new(orders));
         let (changed, _) = watch::channel(0);
@@ -369,6 +372,16 @@ impl Job {
 
     fn signal(&self, signal: JobSignal) {
         self.order(&SupervisorOrder::Signal(signal));
+    }
+
+    /// A signal of whoever follows it.
+    fn pass(&self, signal: JobSignal) {
+        match signal {
+            JobSignal::Suspend => self.state().suspended = true,
+            JobSignal::Continue => self.state().suspended = false,
+            _ => {}
+        }
+        self.signal(signal);
     }
 
     fn resize(&self, size: TerminalSize) {
@@ -435,12 +448,14 @@ impl Job {
     }
 
     /// A session is over. A job that needs one ends some time after its last.
-    fn leave(self: &Arc<Job>, session: u64) {
+    fn leave(self: &Arc<Job>, session: u64, silent: bool) {
         let alone_since = {
             let mut state = self.state();
             let taken = state.sessions.remove(&session).unwrap_or(0);
             state.taken = state.taken.max(taken);
-            (state.sessions.is_empty() && state.end.is_none()).then_some(state.sessions_begun)
+            // A command that was suspended with its program says nothing, and comes back when it goes on.
+            let suspended = silent && state.suspended;
+            (state.sessions.is_empty() && state.end.is_none() && !suspended).then_some(state.sessions_begun)
         };
         self.set_floor();
         self.tell_change();
