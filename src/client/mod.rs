@@ -8,6 +8,7 @@ pub mod channel;
 mod find;
 pub mod get;
 pub mod put;
+pub mod sync;
 pub mod verify;
 
 pub use find::Found;

@@ -114,7 +114,8 @@ async fn serve(connection: Connection, shared: Arc<Shared>) {
             Ok(())
         }
         Purpose::Channels => channels::serve(connection, &shared.channels).await,
-        Purpose::Sync | Purpose::Run => Ok(()),
+        Purpose::Sync => shared.syncs.serve(connection).await,
+        Purpose::Run => Ok(()),
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "a connection ended");

@@ -39,7 +39,7 @@ use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, STOP_T
 use crate::messages::folders::Folders;
 use crate::messages::mailbox::Mailbox;
 use crate::messages::{self, MessagesError};
-use crate::remote::Consent;
+use crate::remote::{self, Consent};
 use crate::replication::{Catalog, CausalContext};
 use crate::store::{Loaded, Store, StoreError};
 use crate::transfer::connection::Endpoint;
@@ -212,6 +212,8 @@ pub(crate) struct Shared {
     pub(crate) quiet: quiet::Quiet,
     pub(crate) channels: Arc<Hub>,
     pub(crate) consent: Arc<Consent>,
+    /// Folders of others that are kept equal here.
+    pub(crate) syncs: remote::sync::Server,
     pub(crate) insight: Arc<insight::Insight>,
 }
 
@@ -303,6 +305,7 @@ impl Node {
             stopping,
             quiet: quiet::Quiet::default(),
             channels,
+            syncs: remote::sync::Server::new(Arc::clone(&consent)),
             consent,
         };
         Ok(Node {

@@ -3,7 +3,13 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`consent`] | who may do any of it |
+//! | [`workspace`] | the folders on this node's disk, and nothing outside them |
+//! | [`sync`] | a node's side of a sync |
+//! | [`hashing`] | what a file on a disk is |
 
 pub mod consent;
+pub mod hashing;
+pub mod sync;
+pub mod workspace;
 
 pub use consent::Consent;

@@ -7,6 +7,7 @@ mod channel;
 mod help;
 mod node;
 mod sources;
+mod sync;
 
 #[cfg(test)]
 mod tests;
@@ -17,6 +18,7 @@ pub use channel::{
 pub use help::{ABOUT, INTRODUCTION};
 pub use node::NodeArguments;
 pub use sources::{Source, Sources};
+pub use sync::{SyncArguments, SyncPlace};
 
 use crate::cli::failure::Failure;
 use crate::cli::letters::{PLACES, parse_letter_name, parse_place};
@@ -174,6 +176,9 @@ pub enum Command {
     /// Make a link that gives one file to whoever has a browser on the LAN
     #[command(after_help = help::SHARE_EXAMPLES)]
     Share(ShareArguments),
+    /// Make a folder on another machine equal to one here
+    #[command(after_help = help::SYNC_EXAMPLES)]
+    Sync(SyncArguments),
     /// Send a message to other machines
     #[command(after_help = help::SEND_EXAMPLES)]
     Send(SendArguments),

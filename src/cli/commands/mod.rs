@@ -26,6 +26,7 @@ pub mod rm;
 pub mod send;
 pub mod share;
 pub mod status;
+pub mod sync;
 pub mod up;
 pub mod verify;
 pub mod why;

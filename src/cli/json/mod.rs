@@ -9,9 +9,11 @@ pub use settings::{Origin, SettingRow, setting_value};
 
 mod channels;
 mod letters;
+mod sync;
 
 pub use channels::{ChannelDocument, ChannelEvent};
 pub use letters::{FlushDocument, HookPart, LetterRow, RetriedRow, RetryDocument};
+pub use sync::{SyncChange, SyncDocument, SyncReason};
 
 pub use crate::documents::{
     ErrorBody, ErrorDocument, FileRow, FilesPart, NodeNames, NodePart, PutFile, RemovedRow, StatusDocument,
