@@ -594,6 +594,40 @@ pub const SYNC_PENDING_CHUNKS_MAX: usize = 1 << 16;
 pub const SYNC_PROBLEMS_MAX: usize = 1_000;
 /// Frames from the network that wait for the disk of a workspace.
 pub const SYNC_QUEUE_MAX: usize = 64;
+// ---- programs run for others ----
+
+/// Programs that run for others at a time: each has five threads and a process that watches over it.
+pub const JOBS_AT_ONCE_MAX: usize = 64;
+/// Jobs that are remembered after their end, with their output; the oldest go first.
+pub const JOBS_KEPT_MAX: usize = 64;
+/// Sessions of one job at a time.
+pub const JOB_SESSIONS_MAX: usize = 16;
+/// Output of a job that is kept on disk, in bytes. A program that writes more than that ahead of the
+/// slowest of its sessions waits, as it would for a slow terminal.
+pub const JOB_OUTPUT_BYTES_MAX: u64 = 64 << 20;
+/// Bytes of output in one file of it: so much goes at a time when the oldest goes.
+pub const JOB_SEGMENT_BYTES: u64 = 4 << 20;
+/// Bytes of output in one frame.
+pub const JOB_OUTPUT_FRAME_BYTES: usize = 64 << 10;
+/// Input on its way that the program has not taken, in bytes: the command keeps as much, to send
+/// it again after a break.
+pub const JOB_INPUT_BYTES_MAX: usize = 1 << 20;
+/// How long a job goes on after its last session was lost, and between the request to end and the end.
+pub const JOB_LINGER_DEFAULT: Duration = Duration::from_secs(10);
+/// Longest such time.
+pub const JOB_LINGER_MAX: Duration = Duration::from_secs(24 * 3_600);
+/// What is left of a program's processes when it has ended itself has so long between the request to
+/// end and the end.
+pub const JOB_REST_GRACE: Duration = Duration::from_secs(2);
+/// Either side of a session says something this often.
+pub const RUN_WORKING_INTERVAL: Duration = Duration::from_secs(1);
+/// A node that hears nothing for so long takes a session for lost. With [`JOB_LINGER_DEFAULT`] a cable may be
+/// out for 20 s and more.
+pub const RUN_SESSION_SILENCE: Duration = Duration::from_secs(15);
+/// A command that hears nothing for so long tries another connection.
+pub const RUN_NODE_SILENCE: Duration = Duration::from_secs(4);
+/// So long it tries.
+pub const RUN_REATTACH_MAX: Duration = Duration::from_secs(90);
 
 const _: () = assert!(FRAME_PAYLOAD_BYTES_MAX >= CHUNK_BYTES_MAX);
 const _: () = assert!(VERIFY_CONTENTS_MAX * 32 + 16 < FRAME_HEAD_BYTES_MAX);
@@ -636,3 +670,7 @@ const _: () = assert!(CHANNEL_BODY_BYTES_MAX + 1_024 < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(CHANNELS_MAX * (CHANNEL_KEY_BYTES_MAX + 3) + 64 < FRAME_HEAD_BYTES_MAX);
 const _: () = assert!(CHANNELS_BYTES_MAX > CHANNEL_BYTES_MAX + CHANNEL_CLIENTS_MAX * CHANNEL_CLIENT_COST);
 const _: () = assert!(CHANNEL_EXPIRY_DEFAULT.as_millis() <= CHANNEL_GRACE_MS_MAX as u128);
+const _: () = assert!(JOB_SEGMENT_BYTES * 4 <= JOB_OUTPUT_BYTES_MAX);
+const _: () = assert!(JOB_OUTPUT_FRAME_BYTES <= FRAME_PAYLOAD_BYTES_MAX);
+const _: () = assert!(RUN_WORKING_INTERVAL.as_millis() * 3 < RUN_NODE_SILENCE.as_millis());
+const _: () = assert!(RUN_SESSION_SILENCE.as_millis() + JOB_LINGER_DEFAULT.as_millis() > 20_000);

@@ -29,6 +29,12 @@ pub enum ExitCode {
     Fewer = 5,
     /// Wrong or missing key, or not enabled there.
     NotAllowed = 6,
+    /// A program could not be started elsewhere, for thorp's own reasons.
+    NotStarted = 125,
+    /// It is there, and is none.
+    NotExecutable = 126,
+    /// It is not there.
+    NoSuchProgram = 127,
 }
 
 impl From<ExitCode> for std::process::ExitCode {
@@ -46,14 +52,17 @@ pub enum Outcome {
     Fewer,
     /// What it was to find out is told, and it is bad news.
     Bad,
+    /// A program elsewhere ended with this.
+    Program(u8),
 }
 
-impl From<Outcome> for ExitCode {
+impl From<Outcome> for std::process::ExitCode {
     fn from(outcome: Outcome) -> Self {
         match outcome {
-            Outcome::Done => ExitCode::Done,
-            Outcome::Fewer => ExitCode::Fewer,
-            Outcome::Bad => ExitCode::Failed,
+            Outcome::Done => ExitCode::Done.into(),
+            Outcome::Fewer => ExitCode::Fewer.into(),
+            Outcome::Bad => ExitCode::Failed.into(),
+            Outcome::Program(code) => code.into(),
         }
     }
 }
@@ -81,6 +90,7 @@ impl Failure {
             ExitCode::NotFound => "not_found",
             ExitCode::Fewer => "fewer_copies",
             ExitCode::NotAllowed => "not_allowed",
+            ExitCode::NotStarted | ExitCode::NotExecutable | ExitCode::NoSuchProgram => "not_started",
         };
         Failure { code, json_code, message: message.into(), hint: None }
     }

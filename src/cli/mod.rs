@@ -19,6 +19,7 @@ pub mod table;
 pub use crate::documents::units;
 
 use crate::config::{Folders, Settings, UnitParsers, key_in_environment};
+use crate::remote::supervisor;
 use arguments::{Arguments, Command, Sources};
 use clap::{CommandFactory, FromArgMatches};
 use failure::{ExitCode, Failure, Outcome};
@@ -48,21 +49,25 @@ pub struct Context {
 pub fn main() -> std::process::ExitCode {
     printer::tell_panics_calmly();
     let typed: Vec<OsString> = std::env::args_os().collect();
+    // Not a command: a node starts it for itself, with nothing in its environment.
+    if typed.get(1).is_some_and(|word| word == supervisor::WORD) && typed.len() == 2 {
+        return commands::supervise::run();
+    }
     let code = catch_unwind(AssertUnwindSafe(|| run(&typed))).unwrap_or_else(|_| {
         // The hook has told people; a script gets its document.
         if asks_for_json(&typed) {
             let failure = Failure::failed("this is a bug in thorp; standard error has more").json_code("bug");
             Printer::new(Verbosity { json: true, ..Verbosity::default() }).failure(&failure);
         }
-        ExitCode::Failed
+        ExitCode::Failed.into()
     });
-    code.into()
+    code
 }
 
-fn run(typed: &[OsString]) -> ExitCode {
+fn run(typed: &[OsString]) -> std::process::ExitCode {
     let (arguments, sources) = match parse(typed) {
         Ok(parsed) => parsed,
-        Err(error) => return end_of_parsing(&error, asks_for_json(typed)),
+        Err(error) => return end_of_parsing(&error, asks_for_json(typed)).into(),
     };
     let verbosity = Verbosity {
         json: arguments.global.json,
@@ -77,7 +82,7 @@ fn run(typed: &[OsString]) -> ExitCode {
         Ok(outcome) => outcome.into(),
         Err(failure) => {
             printer.failure(&failure);
-            failure.code
+            failure.code.into()
         }
     }
 }
@@ -198,6 +203,11 @@ fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> 
         Command::Restore(restore) => commands::restore::run(&context, restore),
         Command::Sync(sync) => commands::sync::run(&context, sync),
         Command::Share(share) => commands::share::run(&context, share),
+        Command::Run(run) => commands::run::run(&context, run),
+        Command::Jobs(jobs) => commands::jobs::list(&context, jobs),
+        Command::Attach(attach) => commands::jobs::attach(&context, attach),
+        Command::Logs(logs) => commands::jobs::logs(&context, logs),
+        Command::Stop(stop) => commands::jobs::stop(&context, stop),
         Command::Key(_) | Command::Completions(_) | Command::Man(_) | Command::Hash(_) => Ok(Outcome::Done),
     };
     finish(printer, ended)

@@ -5,9 +5,11 @@
 //! connection that broke after a change was asked for is reported as "not known".
 
 pub mod channel;
+mod collect;
 mod find;
 pub mod get;
 pub mod put;
+pub mod run;
 pub mod sync;
 pub mod verify;
 

@@ -8,6 +8,7 @@ use super::{Shared, channels};
 use crate::channels::Heard;
 use crate::engine::event::{AskId, Input, Via};
 use crate::limits::{CONNECTIONS_MAX, CONNECTIONS_UNPROVEN_MAX};
+use crate::remote::job;
 use crate::transfer::connection::{Connection, ConnectionError};
 use crate::transfer::holder;
 use crate::wire::message::{ErrorCode, Message, Purpose, Reply, Request};
@@ -115,7 +116,7 @@ async fn serve(connection: Connection, shared: Arc<Shared>) {
         }
         Purpose::Channels => channels::serve(connection, &shared.channels).await,
         Purpose::Sync => shared.syncs.serve(connection).await,
-        Purpose::Run => Ok(()),
+        Purpose::Run => job::serve(connection, &shared.jobs).await,
     };
     if let Err(error) = ended {
         tracing::debug!(%address, %error, "a connection ended");

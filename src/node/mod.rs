@@ -35,10 +35,11 @@ use crate::discovery::socket::{DiscoverySocket, SocketError};
 use crate::engine::event::Input;
 use crate::engine::{Config, Engine, Restored};
 use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
-use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, STOP_TIMEOUT};
+use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, JOB_LINGER_DEFAULT, STOP_TIMEOUT};
 use crate::messages::folders::Folders;
 use crate::messages::mailbox::Mailbox;
 use crate::messages::{self, MessagesError};
+use crate::remote::job::Jobs;
 use crate::remote::{self, Consent};
 use crate::replication::{Catalog, CausalContext};
 use crate::store::{Loaded, Store, StoreError};
@@ -114,6 +115,8 @@ pub struct RunOptions {
 
 /// Name of the folder of all workspaces in the data folder.
 const WORKSPACES: &str = "workspaces";
+/// Name of the folder of what ran for others.
+const JOBS: &str = "jobs";
 
 /// What a node says once it takes connections.
 #[derive(Clone, Copy, Debug)]
@@ -133,6 +136,9 @@ pub enum NodeError {
     /// The data folder cannot be used.
     #[error("the data folder cannot be used")]
     Store(#[from] StoreError),
+    /// The folder of jobs or the user that runs them cannot be used.
+    #[error("programs cannot be run for others")]
+    Jobs(#[source] std::io::Error),
     /// The keys cannot be used.
     #[error("the keys cannot be used")]
     Identity(#[from] IdentityError),
@@ -190,6 +196,9 @@ impl NodeError {
             NodeError::Catalog(_) | NodeError::Lineage(_) => {
                 Some("move the data folder away and start again: the other machines fill it".into())
             }
+            NodeError::Jobs(_) => {
+                Some("check `run_user` and `run_folder`, and that the data folder can be written to".into())
+            }
             NodeError::System(_) | NodeError::Internal(_) => None,
         }
     }
@@ -211,9 +220,9 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) quiet: quiet::Quiet,
     pub(crate) channels: Arc<Hub>,
-    pub(crate) consent: Arc<Consent>,
     /// Folders of others that are kept equal here.
     pub(crate) syncs: remote::sync::Server,
+    pub(crate) jobs: Arc<Jobs>,
     pub(crate) insight: Arc<insight::Insight>,
 }
 
@@ -292,6 +301,9 @@ impl Node {
             user: run.user,
             folder: run.folder.unwrap_or_else(|| options.data_dir.join(WORKSPACES)),
         });
+        let (jobs_consent, folder) = (Arc::clone(&consent), options.data_dir.join(JOBS));
+        let jobs = blocking(move || Jobs::open(jobs_consent, folder)).await?.map_err(NodeError::Jobs)?;
+        let jobs = Arc::new(jobs);
         let shared = Shared {
             insight,
             identity,
@@ -305,8 +317,8 @@ impl Node {
             stopping,
             quiet: quiet::Quiet::default(),
             channels,
-            syncs: remote::sync::Server::new(Arc::clone(&consent)),
-            consent,
+            syncs: remote::sync::Server::new(consent),
+            jobs,
         };
         Ok(Node {
             shared: Arc::new(shared),
@@ -380,12 +392,15 @@ impl Node {
             }
         }
         self.stop.send_replace(true);
+        let jobs = Arc::clone(&self.shared.jobs);
+        let ending = tokio::spawn(async move { jobs.stop(JOB_LINGER_DEFAULT).await });
         performer.goodbye(&self.engine).await;
         answering.abort();
         hearing.abort();
         scrubbing.abort();
         sweeping.abort();
         self.wind_down(&mut performer).await;
+        let _ = ending.await;
         performer.end().await;
         let store = self.shared.store.clone();
         if let Err(error) = blocking(move || store.end_well()).await? {

@@ -63,6 +63,12 @@ hex_id!(
     Lineage, 16
 );
 
+hex_id!(
+    /// A program that runs, or ran, for somebody: drawn at random by whoever starts it, so that a
+    /// repeated start is known as one.
+    JobId, 4
+);
+
 /// One run of a node's process, drawn at random at its start. Dots are minted under it, so a
 /// counter that starts again at 1 can never mint a dot twice.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

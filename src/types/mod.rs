@@ -19,7 +19,7 @@ mod workspace;
 pub use channel::{ChannelKey, ClientId, ClientTime, ClientToken};
 pub use dense_map::{ContentMap, ContentSet, DenseMap};
 pub use digest::Digest;
-pub use ids::{ChunkHash, ContentId, DiskId, InstanceId, Lineage, MachineId, NodeId};
+pub use ids::{ChunkHash, ContentId, DiskId, InstanceId, JobId, Lineage, MachineId, NodeId};
 pub use letter::{
     Letter, LetterId, LetterPlace, LetterType, NewLetter, OWN_TYPES, Priority, StreamId, is_label,
 };

@@ -10,9 +10,9 @@ use crate::limits::{
 };
 use crate::types::{
     Body, ChannelKey, ChunkHash, ChunkRef, ClientId, ClientTime, ClientToken, ContentId, DiskId, DiskState,
-    Dot, FileName, InstanceId, Letter, LetterId, LetterPlace, LetterType, Lineage, MachineId, NewLetter,
-    NodeId, NodeRoute, Pin, Presence, Priority, StreamId, Term, TreePath, Version, Wanted, WorkspaceName,
-    is_label,
+    Dot, FileName, InstanceId, JobId, Letter, LetterId, LetterPlace, LetterType, Lineage, MachineId,
+    NewLetter, NodeId, NodeRoute, Pin, Presence, Priority, StreamId, Term, TreePath, Version, Wanted,
+    WorkspaceName, is_label,
 };
 use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
@@ -127,6 +127,7 @@ layout!(Version { dot, body, mode, modified_ns, wanted, removed_s });
 layout!(ChunkRef { hash, bytes });
 layout!(Term { number, proxy });
 layout!(NodeRoute { node, name, machine, addresses });
+layout!(JobId newtype);
 layout!(LetterId newtype);
 layout!(LetterType text);
 layout!(ChannelKey text);

@@ -229,3 +229,36 @@ Examples:
   thorp hash report.pdf
   thorp hash photos                           every file below it
   pg_dump shop | thorp hash -";
+pub(super) const RUN_EXAMPLES: &str = "\
+That machine must run `thorp up --allow-run`, and the LAN must have a cluster key. What is needed is synced first: the
+folder of `--dir`, or the program and its assets. The program runs in that folder's copy; its output, input, signals and
+exit code are this command's: 125 if it could not be started, 126 if it is no program, 127 if it is not there. Ctrl-C
+interrupts it, a second one asks it to end, a third ends it.
+
+Examples:
+  thorp run --on pi ./target/release/game --level 3
+  thorp run --on pi --dir . -- ./target/release/game
+  thorp run --on any --asset scene.blend --get out -- blender -b scene.blend -o out/ -a
+  thorp run --on pi -t htop
+  thorp run --on all uptime
+  thorp run --on attic --detach -- ./train.sh; thorp jobs";
+pub(super) const JOBS_EXAMPLES: &str = "\
+Examples:
+  thorp jobs
+  thorp jobs pi --json";
+pub(super) const ATTACH_EXAMPLES: &str = "\
+Ctrl-C goes to the program. A job that was not started with `--detach` ends some time after its last command is gone.
+
+Example:
+  thorp attach 3f2a9c01";
+pub(super) const LOGS_EXAMPLES: &str = "\
+The last 64 MiB are kept, also after the job has ended.
+
+Examples:
+  thorp logs 3f2a9c01
+  thorp logs -f 3f";
+pub(super) const STOP_EXAMPLES: &str = "\
+The program is asked to end, and is ended after its `--linger`, with everything that it has started.
+
+Example:
+  thorp stop 3f2a9c01";

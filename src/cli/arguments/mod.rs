@@ -6,6 +6,7 @@
 mod channel;
 mod help;
 mod node;
+mod run;
 mod sources;
 mod sync;
 
@@ -17,6 +18,7 @@ pub use channel::{
 };
 pub use help::{ABOUT, INTRODUCTION};
 pub use node::NodeArguments;
+pub use run::{AttachArguments, JobsArguments, LogsArguments, RunArguments, StopArguments};
 pub use sources::{Source, Sources};
 pub use sync::{SyncArguments, SyncPlace};
 
@@ -203,6 +205,21 @@ pub enum Command {
     /// Show each setting, its value, and what decided it
     #[command(after_help = help::CONFIG_EXAMPLES)]
     Config(ConfigArguments),
+    /// Run a program on another machine as if it were here
+    #[command(after_help = help::RUN_EXAMPLES)]
+    Run(RunArguments),
+    /// Show programs that run or ran for others
+    #[command(after_help = help::JOBS_EXAMPLES)]
+    Jobs(JobsArguments),
+    /// Come back to a program: its output so far, then live
+    #[command(after_help = help::ATTACH_EXAMPLES)]
+    Attach(AttachArguments),
+    /// Show what a program has said so far
+    #[command(after_help = help::LOGS_EXAMPLES)]
+    Logs(LogsArguments),
+    /// End a program that runs for somebody
+    #[command(after_help = help::STOP_EXAMPLES)]
+    Stop(StopArguments),
     /// Live state that programs share: post yours, see the others'
     Channel(ChannelArguments),
     /// Make a cluster key

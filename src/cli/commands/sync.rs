@@ -68,7 +68,7 @@ impl<'c> Work<'c> {
             context,
             arguments,
             workspace: named.unwrap_or_else(|| workspace_of(&arguments.folder, machine)),
-            source: SyncSource::Folder { path: arguments.folder.clone(), also: Vec::new() },
+            source: SyncSource::Folder { folder: arguments.folder.clone(), also: Vec::new() },
             options: SyncOptions {
                 delete: arguments.delete,
                 dry_run: arguments.dry_run,
@@ -99,7 +99,7 @@ impl<'c> Work<'c> {
         drop(bar);
         let report = synced.map_err(|error| {
             let passing = error.is_passing();
-            Failed { failure: sync_failure(error, &self.arguments.to.node), passing }
+            Failed { failure: failure(&error), passing }
         })?;
         Ok((report, Duration::from_millis(clock::now().since(started))))
     }
@@ -215,8 +215,8 @@ fn sign(kind: ChangeKind) -> char {
 
 /// What keeps a folder or program from another machine, and what to do.
 #[must_use]
-pub fn denied(node: &str, why: &Denial) -> Failure {
-    let failure = Failure::not_allowed(format!("`{node}` does not allow it: {why}"));
+fn denied(why: &Denial) -> Failure {
+    let failure = Failure::not_allowed(format!("the machine does not allow it: {why}"));
     failure.hint(match why {
         Denial::Open => {
             "give all machines one cluster key: `thorp key new FILE`, then `thorp up --key-file FILE`, and \
@@ -230,36 +230,34 @@ pub fn denied(node: &str, why: &Denial) -> Failure {
 
 /// A sync's error in words.
 #[must_use]
-pub fn sync_failure(error: SyncError, node: &str) -> Failure {
+pub fn failure(error: &SyncError) -> Failure {
     match error {
-        SyncError::Denied(why) => denied(node, &why),
-        SyncError::Connection(error @ ConnectionError::OtherKey { .. }) => {
-            failure_of(ClientError::Connection(error))
+        SyncError::Denied(why) => denied(why),
+        SyncError::Connection(ConnectionError::OtherKey { address }) => {
+            failure_of(ClientError::Connection(ConnectionError::OtherKey { address: *address }))
         }
-        SyncError::Refused { code: ErrorCode::NotReady, message } => {
-            Failure::failed(format!("`{node}`: {message}")).json_code("not_ready").hint("try again in some seconds")
-        }
-        SyncError::Refused { code: ErrorCode::NoSpace, message } => {
-            Failure::failed(format!("`{node}`: {message}"))
+        SyncError::Refused { code, message } => match code {
+            ErrorCode::NotReady => Failure::failed(message.clone())
+                .json_code("not_ready")
+                .hint("try again in some seconds"),
+            ErrorCode::NoSpace => Failure::failed(message.clone())
                 .json_code("no_space")
-                .hint("make room there, or set `run_folder` to a folder on a larger disk")
-        }
-        SyncError::Refused { code: ErrorCode::Disk, message } => {
-            Failure::failed(format!("`{node}`: {message}")).json_code("disk")
-        }
-        SyncError::Refused { code, message } => Failure::from_reply(code, &format!("`{node}`: {message}")),
-        SyncError::File { path, source } => Failure::local_file("read", &path, &source),
-        error @ (SyncError::Collision(..) | SyncError::Outside(_) | SyncError::Path { .. }) => {
+                .hint("make room there, or set `run_folder` to a folder on a larger disk"),
+            ErrorCode::Disk => Failure::failed(format!("the other machine's disk: {message}")).json_code("disk"),
+            code => Failure::from_reply(*code, message),
+        },
+        SyncError::File { path, source } => Failure::local_file("read", path, source),
+        SyncError::Collision(..) | SyncError::Outside(_) | SyncError::Path { .. } => {
             Failure::usage(error.to_string())
         }
-        error @ SyncError::Emptied { .. } => Failure::failed(error.to_string())
+        SyncError::Emptied { .. } => Failure::failed(error.to_string())
             .json_code("emptied")
-            .hint("if that is meant, `--force` removes them; else look at whether DIR is the right folder"),
-        error @ (SyncError::Connection(_) | SyncError::Contents(_)) => {
-            Failure::failed(format!("`{node}`: {}", chain(&error))).json_code("connection").hint(
-                "`thorp status` shows whether it is up; what arrived is kept, and a second sync goes on from there",
+            .hint("if that is meant, `--force` removes them; else look at whether it is the right folder"),
+        SyncError::Connection(_) | SyncError::Contents(_) => {
+            Failure::failed(chain(error)).json_code("connection").hint(
+                "`thorp status` shows whether it is up; what arrived is kept, and another sync goes on from there",
             )
         }
-        error => Failure::failed(chain(&error)),
+        _ => Failure::failed(chain(error)),
     }
 }

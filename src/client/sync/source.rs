@@ -28,7 +28,7 @@ pub enum SyncSource {
     /// A folder.
     Folder {
         /// Which.
-        path: PathBuf,
+        folder: PathBuf,
         /// Files and folders in it that come although they are ignored.
         also: Vec<PathBuf>,
     },
@@ -85,7 +85,7 @@ impl Scan {
         let now_ns = i64::try_from(clock::wall_us().saturating_mul(1_000)).unwrap_or(i64::MAX);
         let mut scan = Scan { now_ns, ..Scan::default() };
         match source {
-            SyncSource::Folder { path, also } => scan.folder(path, also, ignore)?,
+            SyncSource::Folder { folder, also } => scan.folder(folder, also, ignore)?,
             SyncSource::Files { base, paths } => scan.files(base, paths)?,
         }
         for (path, (item, place)) in std::mem::take(&mut scan.found) {

@@ -55,27 +55,31 @@ pub struct Workspaces {
 }
 
 impl Workspaces {
-    /// Makes their folder if it is not there.
+    /// Touches nothing on the disk before there is a workspace.
     ///
     /// # Errors
-    /// What the system says; that the user who is to run programs does not exist or cannot get there.
+    /// That the user who is to run programs does not exist.
     pub fn open(consent: &Consent) -> io::Result<Workspaces> {
         let owner = Owner::of(consent.user.as_deref())?;
-        make_folder(&consent.folder)?;
-        make_folder(&consent.folder.join(OWN))?;
-        let folder = consent.folder.canonicalize()?;
-        if let Some(owner) = owner {
-            fs::set_permissions(&folder, Permissions::from_mode(0o711))?;
-            check_way(&folder, owner)?;
+        Ok(Workspaces { folder: consent.folder.clone(), owner })
+    }
+
+    /// Makes the folder of all workspaces.
+    fn make(&self) -> io::Result<()> {
+        make_folder(&self.folder.join(OWN))?;
+        if let Some(owner) = self.owner {
+            fs::set_permissions(&self.folder, Permissions::from_mode(0o711))?;
+            check_way(&self.folder.canonicalize()?, owner)?;
         }
-        Ok(Workspaces { folder, owner })
+        Ok(())
     }
 
     /// The folder of a workspace, which is made if it is not there.
     ///
     /// # Errors
-    /// What the system says.
+    /// What the system says; that the user who is to run programs cannot get there.
     pub fn root(&self, name: &WorkspaceName) -> io::Result<PathBuf> {
+        self.make()?;
         let path = self.folder.join(name.as_str());
         if !fs::symlink_metadata(&path).is_ok_and(|data| data.is_dir()) {
             make_folder(&path)?;
@@ -102,6 +106,7 @@ impl Workspaces {
     pub(super) fn take(&self, name: &WorkspaceName) -> Result<Workspace, WorkspaceError> {
         let own = self.folder.join(OWN).join(name.as_str());
         let (staging, trash) = (own.join("staging"), own.join("trash"));
+        self.make()?;
         for folder in [&own, &staging, &trash] {
             make_folder(folder)?;
         }
