@@ -22,6 +22,8 @@
 //! | `killed` | messages to a machine that is killed meanwhile: each once, in order |
 //! | `outbox` | messages sent by files; what failed |
 //! | `hooks` | programs that are run for messages and events |
+//! | `sync` | folders made equal on another machine |
+//! | `sync_hostile` | syncs by and to somebody who means harm |
 //! | `starting` | `thorp up` where it cannot work, keys, no cluster |
 //! | `answers` | exit codes, JSON, closed pipes, full disks, the demo |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -43,5 +45,7 @@ mod outbox;
 mod process;
 mod rot;
 mod starting;
+mod sync;
+mod sync_hostile;
 mod travel;
 mod village;

@@ -76,6 +76,11 @@ impl Village {
         village
     }
 
+    /// Its cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     /// A path in the village's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
