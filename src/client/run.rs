@@ -146,6 +146,8 @@ pub struct Target {
     pub route: NodeRoute,
     /// Our keys.
     pub endpoint: Arc<Endpoint>,
+    /// For asking where it is now.
+    cluster: Arc<Session>,
 }
 
 impl Target {
@@ -159,6 +161,16 @@ impl Target {
 
     pub(super) fn lost(&self, source: ConnectionError, running: bool) -> RunError {
         RunError::Connection { name: self.route.name.clone(), source, running }
+    }
+
+    /// Asks the cluster where it is now.
+    async fn look_again(&mut self) {
+        let mut session = self.cluster.another();
+        let found = tokio::time::timeout(RUN_NODE_SILENCE, session.targets()).await;
+        let Ok(Ok(targets)) = found else { return };
+        if let Some(found) = targets.into_iter().find(|target| target.route.node == self.route.node) {
+            self.route = found.route;
+        }
     }
 
     /// Asks one thing and hears the answer.
@@ -280,7 +292,7 @@ impl Target {
             past: None,
             told_taken: 0,
         };
-        following.run(self, console).await
+        following.run(self.clone(), console).await
     }
 }
 
@@ -351,10 +363,10 @@ impl From<ConnectionError> for Over {
 }
 
 impl Following {
-    async fn run(mut self, target: &Target, mut console: Console) -> Result<JobEnd, RunError> {
+    async fn run(mut self, mut target: Target, mut console: Console) -> Result<JobEnd, RunError> {
         let (mut tries, mut lost_at): (usize, Option<Moment>) = (0, None);
         loop {
-            let error = match self.session(target, &mut console, &mut lost_at).await {
+            let error = match self.session(&target, &mut console, &mut lost_at).await {
                 Over::Ended => {
                     return Ok(self.end.map_or(JobEnd::Lost, |(end, _)| end));
                 }
@@ -376,6 +388,9 @@ impl Following {
             let pause = AGAIN_MS.get(tries).or(AGAIN_MS.last()).copied().unwrap_or(1_000);
             tries += 1;
             tokio::time::sleep(Duration::from_millis(pause)).await;
+            if tries > 2 {
+                target.look_again().await; // it may have another address now
+            }
         }
     }
 
@@ -581,7 +596,8 @@ impl Session {
         let routes =
             status.nodes.into_iter().map(|node| node.route).filter(|route| !route.addresses.is_empty());
         let routes = self.localise(routes.collect());
-        let endpoint = Arc::clone(self.endpoint());
-        Ok(routes.into_iter().map(|route| Target { route, endpoint: Arc::clone(&endpoint) }).collect())
+        let (endpoint, cluster) = (Arc::clone(self.endpoint()), Arc::new(self.another()));
+        let target = |route| Target { route, endpoint: Arc::clone(&endpoint), cluster: Arc::clone(&cluster) };
+        Ok(routes.into_iter().map(target).collect())
     }
 }

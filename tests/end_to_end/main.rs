@@ -24,6 +24,8 @@
 //! | `hooks` | programs that are run for messages and events |
 //! | `sync` | folders made equal on another machine |
 //! | `sync_hostile` | syncs by and to somebody who means harm |
+//! | `run` | programs on another machine: as if they were here |
+//! | `jobs` | programs left alone, lost, come back to; nothing of them survives |
 //! | `starting` | `thorp up` where it cannot work, keys, no cluster |
 //! | `answers` | exit codes, JSON, closed pipes, full disks, the demo |
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stderr)]
@@ -37,6 +39,7 @@ mod deaths;
 mod disks;
 mod files;
 mod hooks;
+mod jobs;
 mod killed;
 mod letters;
 mod memory;
@@ -44,6 +47,7 @@ mod messages;
 mod outbox;
 mod process;
 mod rot;
+mod run;
 mod starting;
 mod sync;
 mod sync_hostile;

@@ -151,6 +151,12 @@ pub struct Output {
 }
 
 impl Output {
+    /// Standard output as text.
+    #[track_caller]
+    pub fn text(&self) -> String {
+        String::from_utf8(self.bytes.clone()).expect("text")
+    }
+
     /// Itself, if it ended with `code`.
     #[track_caller]
     pub fn ended(self, code: i32) -> Output {

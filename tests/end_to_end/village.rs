@@ -6,6 +6,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 use std::collections::BTreeSet;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -48,6 +49,7 @@ pub struct Village {
     cluster: String,
     /// What is given to every node.
     options: Vec<String>,
+    key_file: Option<PathBuf>,
     _slot: Slot,
 }
 
@@ -61,19 +63,35 @@ impl Village {
         }
         let random: [u8; 8] = clock::entropy().expect("random bytes");
         let cluster = format!("test-{:016x}", u64::from_le_bytes(random));
-        Village { nodes: Vec::new(), folder, cluster, options: Vec::new(), _slot: slot }
+        Village { nodes: Vec::new(), folder, cluster, options: Vec::new(), key_file: None, _slot: slot }
     }
 
     /// Nodes `a`, `b`, … with `options`, which have found each other.
     #[track_caller]
     pub fn of(count: u8, options: &[&str]) -> Village {
+        Village::new().with(count, options)
+    }
+
+    /// The same with a cluster key, which all commands have.
+    #[track_caller]
+    pub fn closed(count: u8, options: &[&str]) -> Village {
         let mut village = Village::new();
+        let key_file = village.path("key");
+        fs::write(&key_file, village.run(&["key", "new"]).ended(0).bytes).expect("a file");
+        fs::set_permissions(&key_file, fs::Permissions::from_mode(0o600)).expect("permissions");
+        village.key_file = Some(key_file);
+        village.with(count, options)
+    }
+
+    #[track_caller]
+    fn with(mut self, count: u8, options: &[&str]) -> Village {
+        let village = &mut self;
         village.options = options.iter().map(|option| (*option).to_owned()).collect();
         let names: Vec<String> = (0..count).map(|index| char::from(b'a' + index).to_string()).collect();
         let started: Vec<Node> = names.iter().map(|name| village.start_node(name, &[])).collect();
         village.nodes = started.into_iter().map(Node::ready).collect();
         village.settle();
-        village
+        self
     }
 
     /// Its cluster's name.
@@ -96,6 +114,9 @@ impl Village {
         let mut command = Command::new(env!("CARGO_BIN_EXE_thorp"));
         command.env_clear().env("HOME", self.path("home")).current_dir(self.folder.path());
         command.args(["--bind", "127.0.0.1", "--cluster", &self.cluster]);
+        if let Some(key_file) = &self.key_file {
+            command.arg("--key-file").arg(key_file);
+        }
         command.arg("--data-dir").arg(data).args(args);
         command
     }
@@ -129,14 +150,14 @@ impl Village {
     /// Runs a command that must end with 0 and gives its JSON.
     #[track_caller]
     pub fn json(&self, args: &[&str]) -> Value {
-        let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
+        let args: Vec<&str> = ["--json"].into_iter().chain(args.iter().copied()).collect();
         self.run(&args).ended(0).json()
     }
 
     /// Runs a command that must end with `code`, and gives the `error` of its JSON.
     #[track_caller]
     pub fn fails(&self, args: &[&str], code: i32) -> Failure {
-        let args: Vec<&str> = args.iter().copied().chain(["--json"]).collect();
+        let args: Vec<&str> = ["--json"].into_iter().chain(args.iter().copied()).collect();
         let output = self.run(&args).ended(code);
         Failure::read(&output)
     }
@@ -230,6 +251,12 @@ impl Village {
     #[track_caller]
     pub fn kill9(&mut self, name: &str) {
         self.take(name).kill9();
+    }
+
+    /// The node of that name.
+    #[track_caller]
+    pub fn node(&mut self, name: &str) -> &mut Node {
+        self.nodes.iter_mut().find(|node| node.name == name).unwrap_or_else(|| panic!("no node {name}"))
     }
 
     /// Takes the node of that name out of `nodes`.

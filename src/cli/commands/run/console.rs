@@ -209,7 +209,8 @@ pub(in crate::cli::commands) fn may_read_input() -> bool {
     if !stdin.is_terminal() {
         return true;
     }
-    rustix::termios::tcgetpgrp(&stdin).is_ok_and(|foreground| foreground == rustix::process::getpgrp())
+    // One that is not this session's own stops nobody.
+    rustix::termios::tcgetpgrp(&stdin).map_or(true, |foreground| foreground == rustix::process::getpgrp())
 }
 
 /// Whether this process has a terminal to lend.

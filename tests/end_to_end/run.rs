@@ -1,0 +1,283 @@
+//! Programs on another machine, as if they were here: codes, bytes, arguments, environment, signals, terminals.
+
+use crate::process::{Process, s, wait_until};
+use crate::village::Village;
+use rustix::process::Signal;
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::process::Stdio;
+
+/// Two machines that allow it.
+fn two() -> Village {
+    Village::closed(2, &["--allow-run"])
+}
+
+/// The arguments of a shell script on `b`.
+fn script(text: &str) -> Vec<String> {
+    ["run", "--on", "b", "--", "sh", "-c", text].map(str::to_owned).to_vec()
+}
+
+fn words(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+#[test]
+fn a_program_ends_with_its_own_code_and_says_what_it_says() {
+    let village = two();
+    for code in [0, 1, 3, 5, 6, 125, 255] {
+        village.run(&words(&script(&format!("exit {code}")))).ended(code);
+    }
+    for (signal, code) in [("KILL", 137), ("SEGV", 139), ("TERM", 143)] {
+        village.run(&words(&script(&format!("kill -{signal} $$")))).ended(code);
+    }
+    let ended = village.run(&words(&script("echo out; echo err >&2; printf 'no end'"))).ended(0);
+    assert_eq!((&*ended.bytes, &*ended.stderr), (&b"out\nno end"[..], "err\n"));
+    let missing = village.run(&["run", "--on", "b", "no-such-program"]).ended(127);
+    assert!(missing.stderr.contains("no-such-program"), "{missing}");
+    village.run(&["run", "--on", "b", "/etc/passwd"]).ended(126);
+    let nowhere = village.run(&["run", "--on", "nobody", "true"]).ended(4);
+    assert!(nowhere.stderr.contains("nobody"), "{nowhere}");
+    let here = village.run(&["run", "--on", "b", "./no-such-file"]).ended(4);
+    assert!(here.stderr.contains("no-such-file"), "{here}");
+}
+
+#[test]
+fn output_is_the_same_to_the_byte() {
+    let village = two();
+    // A line of 1 MiB, bytes that are no text, and no end of the last line.
+    let mut bytes = vec![b'x'; 1 << 20];
+    bytes.push(b'\n');
+    bytes.extend((0..=255_u8).cycle().take(300_000));
+    let file = village.path("bytes");
+    fs::write(&file, &bytes).expect("a file");
+    let fed = village.feed(&["run", "--on", "b", "cat"], &file).ended(0);
+    assert!(fed.bytes == bytes, "{} of {} bytes came", fed.bytes.len(), bytes.len());
+    let both = village.feed(&["run", "--on", "b", "--", "sh", "-c", "tee /dev/stderr"], &file);
+    assert!(both.bytes == bytes && both.code == 0);
+    // A program that does not read its input is not waited for, nor is one that goes on without.
+    village.feed(&["run", "--on", "b", "true"], &file).ended(0);
+    let counted =
+        village.feed(&["run", "--on", "b", "--", "sh", "-c", "exec <&-; echo done"], &file).ended(0);
+    assert_eq!(counted.bytes, b"done\n");
+    // More than is kept on disk: the program waits for whoever reads.
+    let ended = village.run(&words(&script("head -c 150000000 /dev/zero"))).ended(0);
+    assert!(ended.bytes.len() == 150_000_000 && ended.bytes.iter().all(|byte| *byte == 0));
+}
+
+#[test]
+fn arguments_and_environment_arrive_as_they_are() {
+    let village = two();
+    let strange = OsString::from_vec(b"caf\xe9 \xff".to_vec());
+    let arguments: Vec<&OsStr> =
+        ["it's", "a b", "", "two\nlines", "$HOME `id` \\ \"", "-x", "--on", "*"].map(OsStr::new).to_vec();
+    let mut command = village.command(&village.path("client"), &["run", "--on", "b"]);
+    command.arg("--env").arg("GREETING=say \"hi\", it's me=you").arg("--env").arg({
+        let mut variable = OsString::from("STRANGE=");
+        variable.push(&strange);
+        variable
+    });
+    command.args([
+        "--",
+        "sh",
+        "-c",
+        "printf '%s\\0' \"$@\"; printf '%s\\0' \"$GREETING\" \"$STRANGE\" \"$SECRET\"",
+        "sh",
+    ]);
+    command.args(&arguments).arg(&strange).env("SECRET", "of whoever starts it");
+    let ended = village.spawn(command, "arguments").wait(s(30)).ended(0);
+    let came: Vec<&[u8]> = ended.bytes.split(|byte| *byte == 0).collect();
+    let mut wanted: Vec<&[u8]> = arguments.iter().map(|argument| argument.as_bytes()).collect();
+    wanted.extend([strange.as_bytes(), b"say \"hi\", it's me=you", strange.as_bytes(), b"", b""]);
+    assert_eq!(came, wanted);
+    let environment = village.run(&words(&script("env"))).ended(0).text();
+    assert!(environment.contains("PATH=") && !environment.contains("THORP_KEY"), "{environment}");
+    let wrong = village.run(&["run", "--on", "b", "--env", "NOVALUE", "true"]).ended(2);
+    assert!(wrong.stderr.contains("NAME=VALUE"), "{wrong}");
+}
+
+#[test]
+fn interrupts_reach_the_whole_group_and_its_last_words_and_code_come_back() {
+    let village = two();
+    // The trap is the program's own end; the child shows that it is the group that is interrupted.
+    let text = "trap 'echo cleaned; exit 7' INT; echo ready; \
+                sh -c 'trap \"echo child; exit 0\" INT; while :; do sleep 0.05; done'";
+    let mut running = village.start(&words(&script(text)));
+    wait_for_text(&running, "ready\n");
+    running.signal(Signal::INT);
+    let ended = running.wait(s(20)).ended(7);
+    let said = ended.text();
+    assert!(said.contains("cleaned\n") && said.contains("child\n"), "{said}");
+
+    // The second asks it to end, the third ends it.
+    let text = "trap 'echo int' INT; trap 'echo term' TERM; echo ready; while :; do sleep 0.05; done";
+    let mut running = village.start(&words(&script(text)));
+    wait_for_text(&running, "ready\n");
+    running.signal(Signal::INT);
+    wait_for_text(&running, "int\n");
+    running.signal(Signal::INT);
+    wait_for_text(&running, "term\n");
+    running.signal(Signal::INT);
+    running.wait(s(20)).ended(137);
+
+    let mut running = village
+        .start(&words(&script("trap 'echo hup; exit 9' HUP; echo ready; while :; do sleep 0.05; done")));
+    wait_for_text(&running, "ready\n");
+    running.signal(Signal::HUP);
+    assert!(running.wait(s(20)).ended(9).text().contains("hup"));
+}
+
+fn wait_for_text(process: &Process, text: &str) {
+    wait_until(s(20), &format!("it says {text:?}"), || {
+        let said = String::from_utf8_lossy(&process.stdout()).into_owned();
+        if said.contains(text) { Ok(()) } else { Err(format!("{said:?} {}", process.stderr())) }
+    });
+}
+
+#[test]
+fn whoever_closes_the_pipe_ends_the_program_as_here() {
+    let village = two();
+    let mut command = village.command(&village.path("client"), &["run", "--on", "b", "yes"]);
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    command.stdout(Stdio::null());
+    let mut running =
+        Process::start(command, "yes", &village.path("logs"), Stdio::null(), Some(writer.into()));
+    let mut some = [0; 10];
+    reader.read_exact(&mut some).expect("output");
+    drop(reader);
+    running.wait(s(20)).ended(141); // SIGPIPE
+}
+
+#[test]
+fn a_terminal_is_a_terminal() {
+    let village = two();
+    let (ours, theirs) = terminal(33, 101);
+    let text =
+        "test -t 0 && test -t 1 && echo a tty; stty size; stty -echo; read line; echo got $line; read never";
+    let mut command =
+        village.command(&village.path("client"), &["run", "--on", "b", "-t", "--", "sh", "-c", text]);
+    command.env("TERM", "dumb");
+    let stdin = theirs.try_clone().expect("a descriptor");
+    let mut running =
+        Process::start(command, "a terminal", &village.path("logs"), stdin.into(), Some(theirs.into()));
+    let mut screen = Screen::of(&ours);
+    screen.wait_for("a tty");
+    screen.wait_for("33 101");
+    (&ours).write_all(b"hello\r").expect("keys");
+    screen.wait_for("got hello");
+    (&ours).write_all(&[3]).expect("Ctrl-C");
+    running.wait(s(20)).ended(130);
+    let before = village.run(&["run", "--on", "b", "-t", "true"]).ended(2);
+    assert!(before.stderr.contains("--tty"), "{before}");
+}
+
+/// Both ends of a new terminal.
+fn terminal(rows: u16, columns: u16) -> (File, File) {
+    use rustix::pty::OpenptFlags;
+    let ours = rustix::pty::openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).expect("a terminal");
+    rustix::pty::grantpt(&ours).expect("a terminal");
+    rustix::pty::unlockpt(&ours).expect("a terminal");
+    let name = rustix::pty::ptsname(&ours, Vec::new()).expect("a name");
+    let path = Path::new(OsStr::from_bytes(name.as_bytes()));
+    let theirs = fs::OpenOptions::new().read(true).write(true).open(path).expect("a terminal");
+    let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+    rustix::termios::tcsetwinsize(&ours, size).expect("a size");
+    (ours.into(), theirs)
+}
+
+/// What a terminal shows.
+struct Screen {
+    shown: std::sync::Arc<std::sync::Mutex<Vec<u8>>>,
+}
+
+impl Screen {
+    fn of(terminal: &File) -> Screen {
+        let shown = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+        let (mut terminal, to) = (terminal.try_clone().expect("a descriptor"), shown.clone());
+        std::thread::spawn(move || {
+            let mut buffer = [0; 1024];
+            while let Ok(count @ 1..) = terminal.read(&mut buffer) {
+                to.lock().expect("whole").extend_from_slice(&buffer[..count]);
+            }
+        });
+        Screen { shown }
+    }
+
+    #[track_caller]
+    fn wait_for(&mut self, text: &str) {
+        wait_until(s(20), &format!("the terminal shows {text:?}"), || {
+            let shown = String::from_utf8_lossy(&self.shown.lock().expect("whole")).into_owned();
+            if shown.contains(text) { Ok(()) } else { Err(shown) }
+        });
+    }
+}
+
+#[test]
+fn nobody_runs_anything_without_key_and_consent() {
+    let open = Village::of(1, &["--allow-run"]);
+    let denied = open.fails(&["run", "--on", "a", "--detach", "true"], 6);
+    assert!(denied.message.contains("no key") && denied.hint.contains("thorp key new"), "{denied:?}");
+    assert!(!open.data("a").join("jobs").read_dir().expect("a folder").any(|_| true), "nothing was started");
+
+    let mut village = Village::closed(1, &[]);
+    let denied = village.fails(&["run", "--on", "a", "--detach", "true"], 6);
+    assert!(
+        denied.message.contains("--allow-run") && denied.hint.contains("thorp up --allow-run"),
+        "{denied:?}"
+    );
+    village.add("f", &["--allow-run", "--run-from", "10.99.0.0/16"]);
+    village.add("p", &["--allow-run", "--run-programs", "true", "--run-programs", "/bin/false"]);
+    village.settle();
+    let denied = village.fails(&["run", "--on", "f", "--detach", "true"], 6);
+    assert!(denied.hint.contains("run_from"), "{denied:?}");
+    village.run(&["run", "--on", "p", "true"]).ended(0);
+    village.run(&["run", "--on", "p", "/bin/false"]).ended(1);
+    let denied = village.fails(&["run", "--on", "p", "--detach", "sh"], 6);
+    assert!(denied.message.contains("`sh`") && denied.hint.contains("run_programs"), "{denied:?}");
+
+    let other = village.path("other-key");
+    fs::write(&other, village.run(&["key", "new"]).ended(0).bytes).expect("a file");
+    private(&other);
+    let mut command = village.command(&village.path("stranger"), &[]);
+    command.env("THORP_TIMEOUT", "3s").args(["run", "--on", "p", "true"]);
+    let command = with_key(command, &other);
+    let stranger = village.spawn(command, "a stranger").wait(s(30)).ended(6);
+    assert!(stranger.stderr.contains("key"), "{stranger}");
+}
+
+/// For its owner alone.
+fn private(path: &Path) {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600)).expect("permissions");
+}
+
+/// The same command with another key.
+fn with_key(command: std::process::Command, key: &Path) -> std::process::Command {
+    let mut other = std::process::Command::new(command.get_program());
+    let mut is_key = false;
+    for argument in command.get_args() {
+        other.arg(if is_key { key.as_os_str() } else { argument });
+        is_key = argument == "--key-file";
+    }
+    other.env_clear();
+    other.envs(command.get_envs().filter_map(|(name, value)| value.map(|value| (name, value))));
+    other
+}
+
+#[test]
+fn on_all_machines_and_on_any() {
+    let village = two();
+    let ended =
+        village.run(&["run", "--on", "all", "--", "sh", "-c", "echo here; printf end; exit 4"]).ended(4);
+    let mut lines: Vec<String> = ended.text().lines().map(str::to_owned).collect();
+    lines.sort();
+    assert_eq!(lines, ["a: end", "a: here", "b: end", "b: here"]);
+    assert!(ended.stderr.contains("a: ended with 4") && ended.stderr.contains("b: ended with 4"), "{ended}");
+    // `a` has something to do.
+    let busy = village.json(&["run", "--on", "a", "--detach", "--", "sleep", "100"]);
+    village.run(&["run", "--on", "any", "true"]).ended(0);
+    let jobs = village.json(&["jobs", "b"]);
+    assert!(jobs.as_array().expect("a list").iter().any(|job| job["command"] == "true"), "{jobs}");
+    village.run(&["stop", busy["job"].as_str().expect("an id")]).ended(0);
+}
