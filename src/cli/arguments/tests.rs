@@ -109,7 +109,6 @@ fn wrong_values_say_what_is_allowed() {
         (&["up", "--heal-after", "60"], "500ms"),
         (&["up", "--scrub-every", "0s"], "`off`"),
         (&["up", "--scrub-every", "weekly"], "500ms"),
-        (&["up", "--allow-run"], "--allow-run"),
         (&["verify", "../x"], "`..`"),
         (&["ls", "--timeout", "-3s"], "500ms"),
         (&["ls", "--timeout", "9999999d"], "too long"),
