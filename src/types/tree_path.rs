@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_folder_comes_right_before_what_is_in_it() {
-        let mut all = vec![path("a.b"), path("a/z"), path("a"), path("a-b"), path("a/b/c"), path("a/b")];
+        let mut all = ["a.b", "a/z", "a", "a-b", "a/b/c", "a/b"].map(path);
         all.sort();
         let texts: Vec<String> = all.iter().map(TreePath::to_string).collect();
         assert_eq!(texts, ["a", "a/b", "a/b/c", "a/z", "a-b", "a.b"]);

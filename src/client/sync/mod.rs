@@ -161,7 +161,8 @@ pub async fn sync(
         return Err(SyncError::Emptied { files });
     }
     let known = exchange.compare_contents(&scan, &plan).await?;
-    if !options.dry_run && !(plan.differences.is_empty() && remove.is_empty()) {
+    let is_equal = plan.differences.is_empty() && remove.is_empty();
+    if !options.dry_run && !is_equal {
         let sent = exchange.send(&scan, &plan, &known, progress).await?;
         report.sent_bytes = sent.sent_bytes;
         report.reused_bytes = sent.reused_bytes;

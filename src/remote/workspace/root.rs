@@ -53,6 +53,7 @@ pub enum FoundKind {
 }
 
 impl Found {
+    #[allow(clippy::useless_conversion, reason = "the number of names is narrower on some machines")]
     fn of(stat: &Stat) -> Found {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => FoundKind::File,
@@ -64,7 +65,7 @@ impl Found {
             kind,
             mode: u16::try_from(stat.st_mode & u32::from(MODE_MASK)).unwrap_or(0),
             stamp: stamp(stat),
-            names: u64::try_from(stat.st_nlink).unwrap_or(u64::MAX),
+            names: u64::from(stat.st_nlink),
         }
     }
 }
