@@ -2,6 +2,7 @@
 
 use crate::channels;
 use crate::examples;
+use crate::folders;
 use crate::generators;
 use proptest::prelude::*;
 use thorp::limits::DATAGRAM_BYTES_MAX;
@@ -101,6 +102,11 @@ proptest! {
     #[test]
     fn any_request_comes_back(request in generators::request()) {
         comes_back(&request)?;
+    }
+
+    #[test]
+    fn any_frame_of_a_sync_comes_back(frame in folders::any_frame()) {
+        comes_back(&frame)?;
     }
 
     #[test]
