@@ -213,25 +213,6 @@ fn copies_move_to_a_machine_that_joins_empty() {
     assert!((1..=20).all(|n| cluster.copies(n) == 2));
 }
 
-/// Tells how much room two machines have, every two seconds as a node measures it, and checks that copies move
-/// from the first to the second until the difference is small, and never back.
-fn check_balance(cluster: &mut Cluster, places: [usize; 2]) {
-    let held = |cluster: &Cluster| places.map(|at| cluster.hosts[at].disk.held.len());
-    assert_eq!(held(cluster), [60, 0]);
-    let mut moved = Vec::new();
-    for _ in 0..60 {
-        let now = held(cluster);
-        for (at, held) in places.into_iter().zip(now) {
-            usage(cluster, at, 100_000 - 1_000 * held as u64);
-        }
-        cluster.run(2_000);
-        moved.push(held(cluster)[1]);
-    }
-    assert!(moved.is_sorted(), "{moved:?}");
-    let [full, emptier] = held(cluster);
-    assert!(full >= emptier && full - emptier <= 20, "{moved:?}");
-}
-
 #[test]
 fn copies_move_until_the_difference_is_small_and_never_back() {
     let mut cluster = Cluster::new(&[AUTO; 2]);
@@ -242,30 +223,21 @@ fn copies_move_until_the_difference_is_small_and_never_back() {
         cluster.put(&format!("f{n}"), n, 1);
     }
     cluster.run(9_000);
-    check_balance(&mut cluster, [0, 1]);
-    assert!((1..=60).all(|n| cluster.copies(n) == 1));
-}
-
-#[test]
-fn copies_on_a_machine_that_is_gone_keep_nothing_from_moving() {
-    let mut cluster = Cluster::new(&[AUTO; 3]);
-    cluster.run(3_000);
-    let leader = cluster.leader().expect("a leader");
-    let others: Vec<usize> = (0..3).filter(|at| *at != leader).collect();
-    usage(&mut cluster, others[0], 0);
-    cluster.run(2_000);
-    for n in 1..=60 {
-        cluster.put(&format!("f{n}"), n, 2);
-    }
-    for n in 1..=60 {
-        let fewer = Request::SetReplicas { name: name(&format!("f{n}")), replicas: 1 };
-        if n == 1 {
-            cluster.kill(others[1]);
+    let held = |cluster: &Cluster| [0, 1].map(|at| cluster.hosts[at].disk.held.len());
+    assert_eq!(held(&cluster), [60, 0]);
+    let mut moved = Vec::new();
+    for _ in 0..60 {
+        // A node measures its disk every two seconds: meanwhile its figures are old.
+        for (at, held) in held(&cluster).into_iter().enumerate() {
+            usage(&mut cluster, at, 100_000 - 1_000 * held as u64);
         }
-        assert!(matches!(cluster.ask(&fewer), Reply::ReplicasSet { .. }));
+        cluster.run(2_000);
+        moved.push(held(&cluster)[1]);
     }
-    cluster.run(100_000);
-    check_balance(&mut cluster, [leader, others[0]]);
+    assert!(moved.is_sorted(), "{moved:?}");
+    let [full, emptier] = held(&cluster);
+    assert!(full >= emptier && full - emptier <= 20, "{moved:?}");
+    assert!((1..=60).all(|n| cluster.copies(n) == 1));
 }
 
 #[test]
