@@ -3,6 +3,7 @@
 use crate::channels;
 use crate::document::{Document, Part};
 use crate::letters;
+use crate::run;
 use crate::samples::{self, Sample};
 use crate::vectors;
 use std::collections::BTreeMap;
@@ -171,6 +172,11 @@ pub fn all() -> Vec<Example> {
     all.push(Example::of("client-says", channels::says()));
     all.extend(variants("channel-ask", channels::asks()));
     all.extend(variants("channel-reply", channels::replies()));
+    all.push(Example::of("terminal-size", run::terminal_size()));
+    all.push(Example::of("job-row", run::row()));
+    all.extend(variants("job-end", run::ends()));
+    all.extend(variants("run", run::frames()));
+    all.push(run::output_record());
     all.push(Example::record("record-term", samples::term_sample()));
     all.extend(vectors::all().into_iter().map(Example::computed));
     all
