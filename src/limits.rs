@@ -472,8 +472,14 @@ pub const CHANNEL_GRACE_MS_MAX: u64 = 60_000;
 pub const CHANNEL_POSTS_PER_SECOND: u64 = 1_000;
 /// Server times beyond this, in ms, are not believed: 35,000 years, exact as a float.
 pub const CHANNEL_SERVER_TIME_MAX: u64 = 1 << 50;
+/// Read buffer of a WebSocket, in bytes.
+pub const SOCKET_BUFFER_BYTES: usize = 4 << 10;
+/// A WebSocket that sends nothing for so long, in milliseconds, not even answers to pings, is gone.
+pub const SOCKET_SILENCE_MS: u64 = 30_000;
 /// How often the proxy tells the others what a successor needs.
 pub const CHANNELS_HEARD_INTERVAL_MS: u64 = 1_000;
+/// The same while there is no channel.
+pub const CHANNELS_IDLE_INTERVAL_MS: u64 = 10_000;
 /// Lists of bodies that are being sent at once, in bytes: what finds no room is refused. As much again
 /// is for followers, who wait for room: whoever takes nothing must not cost more than this.
 pub const CHANNEL_LISTS_BYTES_MAX: usize = 24 << 20;
@@ -485,10 +491,13 @@ pub const CHANNEL_LINKS: usize = 2;
 pub const CHANNEL_LINK_QUEUE_MAX: usize = 256;
 /// How long the proxy may take to answer a request about a channel before there is "no update".
 pub const CHANNEL_FORWARD_TIMEOUT: Duration = Duration::from_secs(2);
-/// Channels that the followers at one node follow, at once: each is a connection to the proxy.
+/// Channels that the clients of one node follow, at once: each is a connection to the proxy. Other nodes
+/// that follow at the proxy are not counted there: each has a connection, of which there are few enough.
 pub const CHANNELS_FOLLOWED_MAX: usize = 128;
-/// Wait before a follower's node dials the proxy anew.
+/// Wait before a follower's node dials the proxy anew, at first; it doubles each time that nothing came.
 pub const CHANNEL_FOLLOW_RETRY: Duration = Duration::from_millis(100);
+/// The longest such wait.
+pub const CHANNEL_FOLLOW_RETRY_MAX: Duration = Duration::from_secs(5);
 /// How long a new follower waits for the proxy before it is told that there is none.
 pub const CHANNEL_FOLLOW_PATIENCE: Duration = Duration::from_secs(1);
 /// Least time between two batches of changes for one follower: what changes meanwhile is told once.
@@ -523,6 +532,8 @@ pub const WATCHES_MAX: usize = 256;
 pub const HTTP_ASKS_AT_ONCE: usize = 16;
 /// Files in one answer of a list, unless told otherwise.
 pub const HTTP_LIST_DEFAULT: usize = 200;
+/// Files before those of an answer of a list: all of them are kept while they are sorted.
+pub const HTTP_LIST_OFFSET_MAX: usize = 20_000;
 /// Most files in one answer of a list.
 pub const HTTP_LIST_MAX: usize = 1_000;
 /// Large files that are read over HTTP at once: each keeps a thread and [`HTTP_AHEAD_BYTES`].
@@ -531,8 +542,16 @@ pub const HTTP_DOWNLOADS_AT_ONCE: usize = 16;
 pub const HTTP_AHEAD_BYTES: u64 = 8 << 20;
 /// How long a request waits for its turn where only so many are served at once.
 pub const HTTP_TURN_TIMEOUT: Duration = Duration::from_secs(20);
+/// Uploads under way at once, those included whose clients are gone; one more is told 429.
+pub const HTTP_UPLOADS_AT_ONCE: usize = 256;
 /// Uploads that go to their holders at once; more wait in their files.
 pub const HTTP_PUTS_AT_ONCE: usize = 4;
+/// Idle connections for such puts that are kept for the next ones.
+pub const HTTP_PUTTERS_KEPT: usize = 4;
+/// Uploads that go to their holders while they come, at once; others come first and go then.
+pub const HTTP_PUTS_WHILE_COMING: usize = 4;
+/// Least size of those, in bytes.
+pub const HTTP_COMING_LEAST_BYTES: u64 = 4 << 20;
 /// Bytes of an upload collected before they are written to its file.
 pub const UPLOAD_WRITE_BYTES: usize = 256 << 10;
 /// Bytes of an upload that is refused which are read all the same, so that its client comes to read the answer.

@@ -175,11 +175,11 @@ impl Channels {
         before.saturating_add(now.since(self.began))
     }
 
-    /// What a successor needs; nothing while there is no channel.
+    /// What a successor needs. Without a channel that is the time alone, which answers carry, too.
     #[must_use]
-    pub fn heard(&self, now: Moment) -> Option<Heard> {
-        let expiry_ms_max = self.channels.values().map(|channel| channel.expiry_ms).max()?;
-        Some(Heard { server_time_ms: self.server_time_ms(now), expiry_ms_max })
+    pub fn heard(&self, now: Moment) -> Heard {
+        let expiry_ms_max = self.channels.values().map(|channel| channel.expiry_ms).max().unwrap_or(0);
+        Heard { server_time_ms: self.server_time_ms(now), expiry_ms_max }
     }
 
     /// When to call [`Channels::sweep`]: not after the next client is gone.
@@ -218,7 +218,8 @@ impl Channels {
         self.alarms.insert(alarm, (key, id));
     }
 
-    /// A client posts; `drawn` is random, and its token if it is new and brings none.
+    /// A client posts; `drawn` is random, and its token if it is new and brings none. Who comes again
+    /// with what was drawn for it has not heard the answer: it is heard, and told its token anew.
     ///
     /// # Errors
     /// When it may not, or there is no room.
@@ -241,8 +242,13 @@ impl Channels {
         let strict = self.beginning.strict;
         let known = self.channels.get_mut(key).and_then(|channel| channel.feed.get_mut(&body.client));
         let is_known = known.is_some();
+        let mut is_told = !is_known;
         if let Some(client) = known {
-            client.admits(says.token, strict)?;
+            if says.token.is_none() && client.token.is(drawn) {
+                is_told = true;
+            } else {
+                client.admits(says.token, strict)?;
+            }
             client.owned |= says.token.is_some();
             if client.is_late(says) {
                 return Ok((ChannelReply::NoUpdate { late: true, token: None }, String::new()));
@@ -277,7 +283,7 @@ impl Channels {
         if !is_known {
             self.set_alarm(gone_at, key.clone(), body.client.clone());
         }
-        let token = (!is_known).then_some(token);
+        let token = is_told.then_some(token);
         Ok(self.bodies(now, key, Some(&body.client), token))
     }
 

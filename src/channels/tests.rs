@@ -36,13 +36,15 @@ fn with_token(n: u8) -> ClientSays {
 struct Table {
     channels: Channels,
     now: Moment,
+    /// What is drawn for the next post.
+    drawn: u8,
 }
 
 impl Table {
     fn strict(strict: bool) -> Table {
         let beginning = Beginning { epoch: 9, heard: Heard::default(), strict };
         let channels = Channels::begin_lead(Moment(0), beginning);
-        Table { channels, now: Moment(GRACE) }
+        Table { channels, now: Moment(GRACE), drawn: 1 }
     }
 
     fn new() -> Table {
@@ -61,7 +63,7 @@ impl Table {
         says: &ClientSays,
         expiry: Option<u64>,
     ) -> Result<Answer, ChannelRefusal> {
-        self.channels.post(self.now, (&key(channel), body), says, expiry, token(1))
+        self.channels.post(self.now, (&key(channel), body), says, expiry, token(self.drawn))
     }
 
     /// The others' list.
@@ -214,6 +216,7 @@ fn who_shows_a_token_owns_its_id() {
     let post =
         |table: &mut Table, says: &ClientSays| table.post_as("k", &body("a", "1"), says, None).map(said);
     assert_eq!(post(&mut table, &none), Ok(Some(token(1))), "the first post draws one");
+    table.drawn = 9;
     assert_eq!(post(&mut table, &none), Ok(None), "it is told once, and not needed yet");
     assert_eq!(post(&mut table, &with_token(2)), Err(ChannelRefusal::WrongToken));
     assert_eq!(post(&mut table, &with_token(1)), Ok(None));
@@ -229,13 +232,14 @@ fn who_shows_a_token_owns_its_id() {
     table.later(999);
     assert_eq!(post(&mut table, &none), Err(ChannelRefusal::TokenNeeded));
     table.later(1);
-    assert_eq!(post(&mut table, &none), Ok(Some(token(1))), "what is refused keeps nobody alive");
+    assert_eq!(post(&mut table, &none), Ok(Some(token(9))), "what is refused keeps nobody alive");
 }
 
 #[test]
 fn strict_asks_for_a_token_from_the_second_post_on() {
     let mut table = Table::strict(true);
     table.post("k", "a", "1");
+    table.drawn = 9;
     let second = table.post_as("k", &body("a", "2"), &ClientSays::default(), None);
     assert_eq!(second, Err(ChannelRefusal::TokenNeeded));
     assert_eq!(table.channels.leave(table.now, &key("k"), &id("a"), None), Err(ChannelRefusal::TokenNeeded));
@@ -311,7 +315,32 @@ fn a_new_proxy_gives_nothing_out_before_everybody_had_the_time_to_post() {
         assert_eq!(channels.server_time_ms(now), 70_000 + grace);
         let changes = channels.changes(now, &key, &mut cursor).expect("changes");
         assert_eq!((changes.whole, changes.updates.len()), (true, 1));
-        assert_eq!(channels.heard(now), Some(Heard { server_time_ms: 70_000 + grace, expiry_ms_max: 1_000 }));
+        assert_eq!(channels.heard(now), Heard { server_time_ms: 70_000 + grace, expiry_ms_max: 1_000 });
+    }
+}
+
+#[test]
+fn a_first_post_that_is_sent_again_is_known_by_what_was_drawn_for_it() {
+    for strict in [false, true] {
+        let beginning = Beginning { epoch: 9, heard: Heard::default(), strict };
+        let mut channels = Channels::begin_lead(Moment(0), beginning);
+        let mut post = |now: u64, says: &ClientSays, drawn: u8| {
+            let answer =
+                channels.post(Moment(now), (&key("k"), &body("a", "1")), says, Some(5_000), token(drawn));
+            answer.map(|(reply, _)| match reply {
+                ChannelReply::NoUpdate { token, .. } | ChannelReply::Bodies { token, .. } => token,
+                reply => panic!("{reply:?}"),
+            })
+        };
+        let none = ClientSays::default();
+        assert_eq!(post(1, &none, 1), Ok(Some(token(1))), "new, and nothing is given out");
+        assert_eq!(post(2, &none, 1), Ok(Some(token(1))), "again");
+        assert_eq!(post(GRACE, &none, 1), Ok(Some(token(1))), "and when something is");
+        let other = post(GRACE + 1, &none, 2);
+        let refused = Err(ChannelRefusal::TokenNeeded);
+        assert_eq!(other, if strict { refused } else { Ok(None) }, "another one is somebody else");
+        assert_eq!(post(GRACE + 2, &with_token(1), 3), Ok(None));
+        assert_eq!(post(GRACE + 3, &none, 3), refused, "who has shown it must go on to");
     }
 }
 
@@ -320,7 +349,8 @@ fn server_time_never_overflows() {
     let heard = Heard { server_time_ms: u64::MAX, expiry_ms_max: u64::MAX };
     let channels = Channels::begin_lead(Moment(0), Beginning { epoch: 1, heard, strict: false });
     assert_eq!(channels.server_time_ms(Moment(7)), CHANNEL_SERVER_TIME_MAX + 7);
-    assert_eq!(channels.heard(Moment(7)), None, "nothing to tell without a channel");
+    let time = Heard { server_time_ms: CHANNEL_SERVER_TIME_MAX + 7, expiry_ms_max: 0 };
+    assert_eq!(channels.heard(Moment(7)), time, "the time goes on without a channel, too");
 }
 
 #[test]
@@ -511,20 +541,37 @@ impl Model {
 
 #[derive(Clone, Debug)]
 enum Step {
-    Post { channel: u8, client: u8, what: u8, time: Option<u8>, token: Option<u8>, expiry: Option<u64> },
-    Get { channel: u8 },
-    Leave { channel: u8, client: u8, token: Option<u8> },
-    Wait { ms: u64 },
+    Post {
+        channel: u8,
+        client: u8,
+        what: u8,
+        time: Option<u8>,
+        token: Option<u8>,
+        drawn: u8,
+        expiry: Option<u64>,
+    },
+    Get {
+        channel: u8,
+    },
+    Leave {
+        channel: u8,
+        client: u8,
+        token: Option<u8>,
+    },
+    Wait {
+        ms: u64,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
     let (channel, client) = (0..2_u8, 0..3_u8);
     let token = || proptest::option::weighted(0.4, 1..3_u8);
     let expiry = proptest::option::weighted(0.3, prop::sample::select(vec![100_u64, 250, 2_000]));
-    let post = (channel.clone(), client.clone(), 0..3_u8, proptest::option::of(0..6_u8), token(), expiry);
+    let post =
+        (channel.clone(), client.clone(), 0..3_u8, proptest::option::of(0..6_u8), (token(), 1..4_u8), expiry);
     prop_oneof![
-        5 => post.prop_map(|(channel, client, what, time, token, expiry)| Step::Post {
-            channel, client, what, time, token, expiry
+        5 => post.prop_map(|(channel, client, what, time, (token, drawn), expiry)| Step::Post {
+            channel, client, what, time, token, drawn, expiry
         }),
         1 => channel.clone().prop_map(|channel| Step::Get { channel }),
         1 => (channel, client, token()).prop_map(|(channel, client, token)| Step::Leave { channel, client, token }),
@@ -578,7 +625,8 @@ proptest! {
                     model.rows.retain(|row| !may || row.channel != channel || row.client != client);
                     model.sweep(now);
                 }
-                Step::Post { channel, client, what, time, token: shown, expiry } => {
+                Step::Post { channel, client, what, time, token: shown, drawn, expiry } => {
+                    table.drawn = drawn;
                     let (channel, client) = (channel.to_string(), client.to_string());
                     let body = body(&client, &what.to_string());
                     let time = time.map(f64::from);
@@ -592,10 +640,11 @@ proptest! {
                     if fresh {
                         model.expiries.entry(channel.clone()).or_insert(expiry.unwrap_or(1_000));
                         let (channel, client) = (channel.clone(), client.clone());
-                        let (token, owned) = (shown.unwrap_or(1), shown.is_some());
+                        let (token, owned) = (shown.unwrap_or(drawn), shown.is_some());
                         model.rows.push(Known { channel, client, text, posted: now, time, token, owned });
                     } else if let Some(row) = model.find(&channel, &client) {
-                        if !Model::may(row, shown) {
+                        let again = shown.is_none() && row.token == drawn;
+                        if !again && !Model::may(row, shown) {
                             prop_assert!(answer.is_err());
                             continue;
                         }

@@ -4,6 +4,7 @@ use super::Context;
 use super::failure::{Failure, Outcome};
 use crate::client::{Access, ClientError, Session};
 use crate::config::{KeySource, Settings};
+use crate::documents::chain;
 use crate::identity::{ClusterSecret, IdentityError};
 use crate::roles::machine::machine_id;
 use crate::transfer::connection::ConnectionError;
@@ -104,22 +105,6 @@ pub fn identity_failure(error: &IdentityError) -> Failure {
         Some(hint) => failure.hint(hint),
         None => failure,
     }
-}
-
-/// An error and its causes in one line.
-#[must_use]
-pub fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// What a session's error means for the user.

@@ -51,6 +51,7 @@ impl Session {
             let (line, reply, list) = self.begin(ask, deadline).await?;
             drop(line);
             match reply {
+                // A post was stored all the same, and is known again by the token that was drawn for it.
                 ChannelReply::NoUpdate { late: false, .. } if clock::now() < deadline => {
                     tokio::time::sleep(AGAIN).await;
                 }

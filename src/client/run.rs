@@ -387,9 +387,33 @@ impl Following {
             }
             let pause = AGAIN_MS.get(tries).or(AGAIN_MS.last()).copied().unwrap_or(1_000);
             tries += 1;
-            tokio::time::sleep(Duration::from_millis(pause)).await;
+            if !self.pause(&mut console, Duration::from_millis(pause)).await {
+                return Err(target.lost(error, running)); // whoever waits has had enough
+            }
             if tries > 2 {
                 target.look_again().await; // it may have another address now
+            }
+        }
+    }
+
+    /// Waits before the next try, and gives on what has come meanwhile. `false` if the user interrupts that.
+    async fn pause(&mut self, console: &mut Console, pause: Duration) -> bool {
+        let over = tokio::time::sleep(pause);
+        tokio::pin!(over);
+        loop {
+            tokio::select! {
+                () = &mut over => return true,
+                place = console.events.reserve(), if !self.pending.is_empty() => {
+                    match (place, self.pending.pop_front()) {
+                        (Ok(place), Some(event)) => place.send(event),
+                        _ => return false,
+                    }
+                }
+                Some(order) = console.orders.recv() => {
+                    if matches!(order, RunOrder::Signal(_)) {
+                        return false;
+                    }
+                }
             }
         }
     }
@@ -482,6 +506,8 @@ impl Following {
     ) -> Result<(), Over> {
         let mut still_here = tokio::time::interval(RUN_WORKING_INTERVAL);
         let (mut orders, mut input) = (true, true);
+        // A read that is begun anew again and again never times out by itself.
+        let mut heard_at = clock::now();
         loop {
             let upto = self.past.or(self.end.as_ref().map(|(_, upto)| *upto));
             let over = upto.is_some_and(|upto| *console.taken.borrow() >= upto);
@@ -491,7 +517,10 @@ impl Following {
             }
             tokio::select! {
                 frame = reader.read::<RunFrame>(), if self.end.is_none() => match frame? {
-                    Some((frame, payload)) => self.heard(frame, payload, reader)?,
+                    Some((frame, payload)) => {
+                        heard_at = clock::now();
+                        self.heard(frame, payload, reader)?;
+                    }
                     None => return Err(closed(reader)),
                 },
                 place = console.events.reserve(), if !self.pending.is_empty() => {
@@ -526,7 +555,12 @@ impl Following {
                         say(writer, RunFrame::InputEnd { upto: self.window.upto }, &[]).await?;
                     }
                 },
-                _ = still_here.tick() => say(writer, RunFrame::Working, &[]).await?,
+                _ = still_here.tick() => {
+                    if self.end.is_none() && clock::now().since(heard_at) >= super::millis(RUN_NODE_SILENCE) {
+                        return Err(ConnectionError::Timeout { address: reader.address() }.into());
+                    }
+                    say(writer, RunFrame::Working, &[]).await?;
+                }
             }
         }
     }

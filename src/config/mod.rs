@@ -13,9 +13,9 @@ mod values;
 pub use listing::{SETTINGS, Setting, Value};
 use values::check_port;
 pub use values::{
-    Peer, ROLES, check_hook_tries, check_hooks_at_once, check_replicas, host_name, parse_address,
-    parse_hook_timeout, parse_http, parse_label, parse_lifetime, parse_machine, parse_peer, parse_port,
-    parse_role, parse_run_program, parse_run_user, parse_scrub_every,
+    HttpHost, Peer, ROLES, check_hook_tries, check_hooks_at_once, check_replicas, host_name, parse_address,
+    parse_hook_timeout, parse_http, parse_http_host, parse_label, parse_lifetime, parse_machine, parse_peer,
+    parse_port, parse_role, parse_run_program, parse_run_user, parse_scrub_every,
 };
 
 use crate::limits::{
@@ -112,7 +112,7 @@ pub struct NodeSettings {
     /// Where it serves HTTP.
     pub http: Http,
     /// Further names under which HTTP is asked for, with a port if it is another one.
-    pub http_hosts: Vec<Peer>,
+    pub http_hosts: Vec<HttpHost>,
 }
 
 /// How long something is kept.
@@ -237,7 +237,7 @@ pub struct Given {
     pub run_user: Option<Box<str>>,
     pub run_folder: Option<PathBuf>,
     pub http: Option<Http>,
-    pub http_hosts: Option<Vec<Peer>>,
+    pub http_hosts: Option<Vec<HttpHost>>,
 }
 
 /// How sizes and durations are read: the file writes them as the options do, and those who print
@@ -546,7 +546,7 @@ impl File {
             run_user: values.text("run_user", self.run_user, parse_run_user)?,
             run_folder: self.run_folder.map(|run_folder| folder.join(run_folder)),
             http: values.text("http", self.http, parse_http)?,
-            http_hosts: values.list("http_host", self.http_host, parse_peer)?,
+            http_hosts: values.list("http_host", self.http_host, parse_http_host)?,
         })
     }
 }

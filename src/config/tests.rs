@@ -260,12 +260,17 @@ fn peers_are_hosts_with_or_without_a_port() {
     ] {
         let peer = parse_peer(text).expect(text);
         assert_eq!((&*peer.host, peer.port), (host, port));
+        for is_https in [false, true] {
+            let host = HttpHost { at: peer.clone(), is_https };
+            assert_eq!(parse_http_host(&host.to_string()), Ok(host));
+        }
         assert_eq!(parse_peer(&peer.to_string()), Ok(peer));
     }
     for text in
         ["", ":80", "nas:", "nas:0", "nas:99999", "a b", "[nas]:1", "[::1", "[::1]80", "http://nas", "a,b"]
     {
         assert!(parse_peer(text).is_err(), "{text:?}");
+        assert!(parse_http_host(text).is_err() && parse_http_host(&format!("https://{text}")).is_err());
     }
 }
 

@@ -256,6 +256,36 @@ pub fn parse_run_user(text: &str) -> Result<Box<str>, String> {
     Ok(text.into())
 }
 
+/// A name under which browsers ask for this machine: `[https://]HOST[:PORT]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpHost {
+    /// The name, and the port if it is said.
+    pub at: Peer,
+    /// They ask a TLS proxy, which asks us.
+    pub is_https: bool,
+}
+
+impl fmt::Display for HttpHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", if self.is_https { "https://" } else { "" }, self.at)
+    }
+}
+
+/// `HOST` or `HOST:PORT`, with `https://` before it for the name of a TLS proxy.
+///
+/// # Errors
+/// When it is neither.
+pub fn parse_http_host(text: &str) -> Result<HttpHost, String> {
+    let text = text.trim();
+    let (rest, is_https) = match text.strip_prefix("https://") {
+        Some(rest) => (rest.strip_suffix('/').unwrap_or(rest), true),
+        None => (text, false),
+    };
+    let wrong =
+        |_| "a name of this machine is like `nas.lan`, `nas.lan:8080` or `https://nas.lan`".to_owned();
+    Ok(HttpHost { at: parse_peer(rest).map_err(wrong)?, is_https })
+}
+
 /// The machine's name on the network, made a label.
 #[must_use]
 pub fn host_name() -> Box<str> {

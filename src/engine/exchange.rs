@@ -185,11 +185,11 @@ impl Engine {
     fn save(&mut self, merged: Merged) -> Option<u64> {
         self.catalog_changed(&merged);
         if let Some(office) = &mut self.office {
-            for write in &merged.writes {
-                if let CatalogWrite::Name { name, .. } = write {
-                    office.watching.name_changed(name.clone());
-                }
-            }
+            let names = merged.writes.iter().filter_map(|write| match write {
+                CatalogWrite::Name { name, .. } => Some(name),
+                _ => None,
+            });
+            office.watching.names_changed(names, self.catalog.conflicts(), self.catalog.conflicts_changed());
         }
         if merged.writes.is_empty() {
             return self.exchange.last_save();

@@ -26,8 +26,10 @@ const INVENTORY_PAGE: usize = 8_192;
 const INVENTORY_PAGES_A_TICK: usize = 4;
 /// How often a pull that is under way is reported, in milliseconds.
 const PULL_REPORT_MS: u64 = 3_000;
-/// Changes of the inventory are told at most this often, in milliseconds.
+/// Changes of the inventory are told at most this often, in milliseconds, while several come together.
 const FLUSH_MS: u64 = 5;
+/// The same after one that came alone: somebody puts one file after the other, and waits for each to be told.
+const FLUSH_ALONE_MS: u64 = 1;
 /// With so many changes the proxy is told at once.
 const CHANGES_MAX: usize = 4_096;
 /// Contents thrown away in one round: the disk has other things to do.
@@ -54,6 +56,8 @@ pub(super) struct Keeper {
     /// What is held, or no longer held, and the proxy has not been told.
     changes: BTreeMap<ContentId, bool>,
     flushed: Moment,
+    /// How long after that more is told.
+    pause_ms: u64,
     /// The report to the proxy that is under way.
     report: Option<Report>,
     /// Copies being checked for a promise.
@@ -103,6 +107,7 @@ impl Keeper {
             nonces: Rng::seeded(catalog.digest() ^ now.0),
             changes: BTreeMap::new(),
             flushed: Moment::default(),
+            pause_ms: FLUSH_MS,
             report: None,
             checking: 0,
         }
@@ -110,7 +115,7 @@ impl Keeper {
 
     /// When the proxy is to be told of changes.
     pub(super) fn flush_at(&self) -> Option<Moment> {
-        (!self.changes.is_empty()).then(|| self.flushed.plus(FLUSH_MS))
+        (!self.changes.is_empty()).then(|| self.flushed.plus(self.pause_ms))
     }
 }
 
@@ -154,6 +159,7 @@ impl Engine {
         }
         self.keeper.flushed = self.now;
         let changes = std::mem::take(&mut self.keeper.changes);
+        self.keeper.pause_ms = if changes.len() == 1 { FLUSH_ALONE_MS } else { FLUSH_MS };
         if let Some(proxy) = self.me.proxy {
             let (term, disk) = (self.me.term, self.config.disk);
             let pick = |wanted: bool| {

@@ -10,6 +10,7 @@
 //! | [`event`] | the vocabulary |
 //! | `agenda` | the proxy's part: which contents it looks at next |
 //! | `announce` | what this node says of itself, which cluster it is of, who leads |
+//! | `balancing` | the proxy's part: copies that move to emptier machines |
 //! | `exchange` | changes of the catalog: durable, told, and made equal |
 //! | `fresh` | the proxy's part: contents whose copies are left alone |
 //! | `keeper` | a storage node's part: inventory, pulls, drops under keep-promises |
@@ -25,6 +26,7 @@
 
 mod agenda;
 mod announce;
+mod balancing;
 pub mod event;
 mod exchange;
 mod fresh;
@@ -279,6 +281,12 @@ impl Engine {
     pub fn routes(&self) -> Vec<crate::types::NodeRoute> {
         let here = self.members.iter().filter(|(node, _)| self.freshness_of(**node) < Freshness::Gone);
         here.map(|(_, member)| member.route()).collect()
+    }
+
+    /// How many members are known, those that are gone included.
+    #[must_use]
+    pub fn members_known(&self) -> usize {
+        self.members.iter().count()
     }
 
     /// Names of files with a content, some of them if they are many. Goes through the catalog.

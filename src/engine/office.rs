@@ -8,6 +8,7 @@
 
 use super::Engine;
 use super::agenda::Agenda;
+use super::balancing::Moves;
 use super::event::{Effect, Note};
 use super::fresh::Fresh;
 use super::placing::Extension;
@@ -52,8 +53,8 @@ pub(super) struct Office {
     /// Contents of which somebody asked for more copies, as many as are noted, and until when they do
     /// not wait for machines that are off.
     pub(super) wished: ContentMap<Moment>,
-    /// Up to where contents were looked at for balance.
-    pub(super) balanced: Option<ContentId>,
+    /// Copies on their way to emptier machines.
+    pub(super) moves: Moves,
     /// Nodes that failed a pull, and until when others are preferred.
     pub(super) avoided: BTreeMap<NodeId, Moment>,
     pub(super) commits: BTreeMap<u64, Commit>,
@@ -116,7 +117,7 @@ impl Office {
             unheard: false,
             short: ContentMap::default(),
             wished: ContentMap::default(),
-            balanced: None,
+            moves: Moves::default(),
             avoided: BTreeMap::new(),
             commits: BTreeMap::new(),
             extensions: Vec::new(),

@@ -19,8 +19,6 @@ const SWEEP_STEP_MAX: usize = 8_192;
 
 /// Wait before a content is looked at again of which silent machines may have copies, in milliseconds.
 const UNHEARD_HOLDER_MS: u64 = 2_000;
-/// Contents looked at in one step for whether a copy should move to an emptier machine.
-const BALANCE_STEP: usize = 64;
 /// Contents of which it is noted since when they wait for a machine: people ask about a few.
 const SHORT_NOTED_MAX: usize = 4_096;
 
@@ -111,54 +109,6 @@ impl Engine {
                 return;
             };
             self.plan_one(content, &candidates, may_drop);
-        }
-    }
-
-    /// With nothing to mend, goes through all contents a few at a time, and moves copies from fuller
-    /// machines to emptier ones where the difference is worth it.
-    fn balance(&mut self, candidates: &[Candidate]) {
-        let places = candidates.iter().filter(|place| place.up && place.storage);
-        let steps: Vec<u64> = places.clone().map(Candidate::free_step).collect();
-        let most = places.filter(|place| !place.draining).map(Candidate::free_step).max();
-        let least = steps.into_iter().min();
-        let uneven = most.zip(least).is_some_and(|(most, least)| most >= least + planner::UNEVEN_STEPS);
-        let Some(office) = self.office.as_ref().filter(|_| uneven) else {
-            return;
-        };
-        let mut after = office.balanced;
-        let step: Vec<(ContentId, u64, u8)> = self
-            .catalog
-            .contents_after(after.as_ref())
-            .take(BALANCE_STEP)
-            .map(|(content, refs)| (*content, refs.size, refs.wanted()))
-            .collect();
-        let ended = step.len() < BALANCE_STEP;
-        for (content, size, wanted) in step {
-            let holders = self.holders_of(&content);
-            let pulling = self.pulling(&content);
-            let input = PlanInput { content, size, wanted, holders: &holders, pulling: &pulling, candidates };
-            if let Some(Decision::Pull { to, from }) = planner::balance(&input) {
-                let now = self.now;
-                let Some(office) = self
-                    .office
-                    .as_mut()
-                    .filter(|office| office.has_slot(to, size) && office.fresh.until(&content).is_none())
-                else {
-                    break; // goes on here when there is a slot
-                };
-                let job = PullJob { small: size <= SMALL_BYTES, since: now, heard: now, heals: false };
-                office.pulls.insert((content, to), job);
-                office.watching.copies_changed(content);
-                let term = office.term;
-                let from = self.routes_of(from.into_iter());
-                self.send(to, Message::PullOrder { term, content, size, from });
-            }
-            after = Some(content);
-        }
-        if let Some(office) = &mut self.office {
-            let whole =
-                ended && after.is_none_or(|after| self.catalog.contents_after(Some(&after)).next().is_none());
-            office.balanced = after.filter(|_| !whole);
         }
     }
 

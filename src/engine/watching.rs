@@ -46,12 +46,28 @@ pub(super) struct Watching {
     /// The latest, with their revisions, oldest first.
     changes: VecDeque<(u64, Change)>,
     watches: Vec<Watch>,
+    /// How often conflicts had come and gone when that was last looked at.
+    conflicts_changed: u64,
 }
 
 impl Watching {
-    /// The entry of a name changed.
-    pub(super) fn name_changed(&mut self, name: FileName) {
-        self.push(Change::Name(name));
+    /// The entries of these names changed. What is shown under names of conflicts comes and goes with them
+    /// and is found from none of these names: then everything counts as changed.
+    pub(super) fn names_changed<'a>(
+        &mut self,
+        names: impl Iterator<Item = &'a FileName>,
+        conflicts: &BTreeSet<FileName>,
+        conflicts_changed: u64,
+    ) {
+        let mut is_of_conflict =
+            std::mem::replace(&mut self.conflicts_changed, conflicts_changed) != conflicts_changed;
+        for name in names {
+            is_of_conflict |= conflicts.contains(name);
+            self.push(Change::Name(name.clone()));
+        }
+        if is_of_conflict {
+            self.all_changed();
+        }
     }
 
     /// The copies of a content changed, or what is done about them.
@@ -183,14 +199,30 @@ mod tests {
     fn what_is_remembered_is_bounded_and_what_is_forgotten_is_everything() {
         let mut watching = Watching::default();
         let name = FileName::parse("a").expect("valid");
-        for _ in 0..REMEMBERED_MAX {
-            watching.name_changed(name.clone());
-        }
+        let changed = std::iter::repeat_n(&name, REMEMBERED_MAX);
+        watching.names_changed(changed, &BTreeSet::new(), 0);
         assert_eq!((watching.floor, watching.changes.len()), (0, REMEMBERED_MAX));
         watching.copies_changed(ContentId([1; 32]));
         assert_eq!((watching.floor, watching.changes.len()), (1, REMEMBERED_MAX));
         assert_eq!(watching.revision, REMEMBERED_MAX as u64 + 1);
         watching.all_changed();
         assert_eq!((watching.floor, watching.changes.len()), (watching.revision, 0));
+    }
+
+    #[test]
+    fn what_touches_a_conflict_is_everything() {
+        let mut watching = Watching::default();
+        let [name, other] = ["a", "b"].map(|name| FileName::parse(name).expect("valid"));
+        let (none, of_name) = (BTreeSet::new(), BTreeSet::from([name.clone()]));
+        let mut told = |changed: &FileName, conflicts: &BTreeSet<FileName>, times| {
+            watching.names_changed(std::iter::once(changed), conflicts, times);
+            watching.floor == watching.revision
+        };
+        assert!(!told(&name, &none, 0));
+        assert!(told(&name, &of_name, 1), "it came to be one");
+        assert!(!told(&other, &of_name, 1));
+        assert!(told(&name, &of_name, 1), "one of its versions went");
+        assert!(told(&other, &none, 2), "it ceased to be one by a change of another name");
+        assert!(!told(&name, &none, 2));
     }
 }

@@ -210,7 +210,7 @@ impl Performer {
             self.stood = now;
             channels.stand(Standing { leads, proxy: proxy.and_then(|proxy| engine.route(proxy)) });
         }
-        if let Some(Heard { server_time_ms, expiry_ms_max }) = channels.due(now) {
+        if let Some(Heard { server_time_ms, expiry_ms_max }) = channels.due(now, engine.members_known()) {
             for route in engine.routes() {
                 let message = Message::ChannelsHeard { server_time_ms, expiry_ms_max };
                 self.links.send(route.node, message, engine, &self.shared.endpoint);

@@ -11,10 +11,12 @@
 //! | [`inventory`] | where copies are, as their holders reported |
 //! | [`placement`] | which machines get the copies of a new content |
 //! | [`planner`] | what one content needs: a pull, a drop, patience, or nothing |
+//! | [`balance`] | which copy should move to an emptier machine |
 //!
 //! Invariant: equal inputs give equal results on every node, of whatever version and whatever the
 //! order of arrival, so that any node can take over and decide as the last one did.
 
+pub mod balance;
 pub mod catalog;
 pub mod context;
 mod digest;

@@ -77,9 +77,9 @@ pub enum Decision {
 }
 
 /// The copies of a content, by machine.
-struct Copies<'a> {
+pub(super) struct Copies<'a> {
     /// Machines with a copy that is up and stays: the node to name for it.
-    up: BTreeMap<&'a MachineId, NodeId>,
+    pub(super) up: BTreeMap<&'a MachineId, NodeId>,
     /// Further holders, up or draining, on machines with another copy: one each is too many.
     surplus: Vec<&'a Holder>,
     /// Draining holders on machines with no copy that stays.
@@ -96,7 +96,7 @@ struct Copies<'a> {
 }
 
 impl<'a> Copies<'a> {
-    fn count(input: &PlanInput<'a>) -> Copies<'a> {
+    pub(super) fn count(input: &PlanInput<'a>) -> Copies<'a> {
         let mut copies = Copies {
             up: BTreeMap::new(),
             surplus: Vec::new(),
@@ -142,12 +142,12 @@ impl<'a> Copies<'a> {
     }
 
     /// Where one more copy could go.
-    fn room(&self, input: &PlanInput<'_>) -> Option<NodeId> {
+    pub(super) fn room(&self, input: &PlanInput<'_>) -> Option<NodeId> {
         choose(input.candidates, &self.taken, input.size, 1, &input.content.0, None).into_iter().next()
     }
 
     /// Those who have it, those that stay before those that leave.
-    fn sources(&self) -> Vec<NodeId> {
+    pub(super) fn sources(&self) -> Vec<NodeId> {
         let leaving = self.draining.iter().map(|holder| holder.node);
         self.up.values().copied().chain(leaving).chain(self.failing.iter().copied()).collect()
     }
@@ -168,7 +168,7 @@ fn free(input: &PlanInput<'_>, node: NodeId) -> (u64, u64) {
 }
 
 /// How much speaks for a copy to stay: of those too many, the least goes.
-fn staying<'a>(
+pub(super) fn staying<'a>(
     input: &PlanInput<'_>,
     machine: &'a MachineId,
     node: NodeId,
@@ -225,31 +225,6 @@ pub fn plan(input: &PlanInput<'_>) -> Decision {
         wanted: input.wanted,
     })
 }
-
-/// A copy that is to move to an emptier machine: nothing else is to be done for the content, and its
-/// fullest holder has less free, by [`UNEVEN_STEPS`] and also after the move. It is made there first;
-/// then one is too many, and the fullest goes.
-#[must_use]
-pub fn balance(input: &PlanInput<'_>) -> Option<Decision> {
-    if input.wanted == 0 || plan(input) != Decision::Nothing {
-        return None;
-    }
-    let copies = Copies::count(input);
-    let (_, fullest) = copies.up.iter().min_by_key(|(machine, node)| staying(input, machine, **node))?;
-    let to = copies.room(input)?;
-    let of = |node: NodeId| input.candidates.iter().find(|candidate| candidate.node == node);
-    let (full, empty) = (of(*fullest)?, of(to)?);
-    let share = |free: u64, candidate: &Candidate| {
-        u128::from(free) * 1_000_000 / u128::from(candidate.capacity_bytes.max(1))
-    };
-    let after = share(empty.free_bytes.saturating_sub(input.size), empty)
-        >= share(full.free_bytes.saturating_add(input.size), full);
-    let uneven = empty.free_step() >= full.free_step() + UNEVEN_STEPS;
-    (uneven && after).then(|| Decision::Pull { to, from: copies.sources() })
-}
-
-/// Free shares that differ by this many steps of 5 % are worth moving copies for.
-pub const UNEVEN_STEPS: u64 = 4;
 
 /// The drop of one of two copies on a machine. While a holder may come back and too few are up,
 /// a second copy on a machine is better than none.

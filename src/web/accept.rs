@@ -3,19 +3,19 @@
 //! Invariants: there is always a place for one more connection, and it is taken from the address
 //! that has most; a head, a body and an answer each move on within their time or the connection ends.
 
-use crate::limits::{
-    HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_HEADERS_MAX, HTTP_STALL_TIMEOUT,
-};
+use super::body::{Moving, Patience};
+use crate::limits::{HTTP_CONNECTIONS_MAX, HTTP_HEAD_BYTES_MAX, HTTP_HEAD_TIMEOUT, HTTP_HEADERS_MAX};
 use crate::node::places::Places;
+use crate::transfer::connection::prepare;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use http_body_util::BodyExt;
-use hyper::body::{Frame, Incoming, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::convert::Infallible;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -23,9 +23,9 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinSet;
-use tokio::time::{Sleep, sleep, timeout};
+use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
 /// What has not ended by itself this long after the stop is cut.
@@ -63,9 +63,16 @@ pub(super) async fn accept(listener: TcpListener, router: Router, stopping: watc
         };
         let mut place = places.enter(remote.ip());
         let (router, stopping) = (router.clone(), stopping.clone());
+        // Closed by the socket when it goes; dropped here when the place is somebody else's.
+        let (mut kept, withdrawn) = oneshot::channel();
         connections.spawn(async move {
+            let served = async {
+                serve(Taken::new(tcp, withdrawn), remote, router, stopping).await;
+                // A WebSocket goes on in a task of its own, and keeps the place.
+                kept.closed().await;
+            };
             tokio::select! {
-                () = serve(tcp, remote, router, stopping) => {}
+                () = served => {}
                 () = place.taken() => tracing::debug!(%remote, "too many connections: one of this address was closed"),
             }
         });
@@ -75,10 +82,8 @@ pub(super) async fn accept(listener: TcpListener, router: Router, stopping: watc
     let _ = timeout(STOP_GRACE, ended).await;
 }
 
-async fn serve(tcp: TcpStream, remote: SocketAddr, router: Router, mut stopping: watch::Receiver<bool>) {
-    let Ok(local) = tcp.local_addr() else { return };
-    // Small answers must not wait for more; a socket that cannot do this is slower, no worse.
-    let _ = tcp.set_nodelay(true);
+async fn serve(taken: Taken, remote: SocketAddr, router: Router, mut stopping: watch::Receiver<bool>) {
+    let Ok(local) = taken.tcp.local_addr() else { return };
     let ends = Ends { remote, local };
     let service = service_fn(move |request: hyper::Request<Incoming>| {
         let mut request: Request = request.map(|body| Body::new(Moving::new(body)));
@@ -91,7 +96,7 @@ async fn serve(tcp: TcpStream, remote: SocketAddr, router: Router, mut stopping:
         .header_read_timeout(HTTP_HEAD_TIMEOUT)
         .max_headers(HTTP_HEADERS_MAX)
         .max_buf_size(HTTP_HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(Taken::new(tcp)), service)
+        .serve_connection(TokioIo::new(taken), service)
         .with_upgrades();
     let mut connection = std::pin::pin!(connection);
     let ended = tokio::select! {
@@ -111,70 +116,29 @@ pub(super) async fn stop(stopping: &mut watch::Receiver<bool>) {
     let _ = stopping.wait_for(|stopping| *stopping).await;
 }
 
-/// The time that something may take to move on: set while nothing moves.
-#[derive(Default)]
-struct Patience(Option<Pin<Box<Sleep>>>);
-
-impl Patience {
-    fn judge<T>(
-        &mut self,
-        context: &mut Context<'_>,
-        polled: Poll<T>,
-        stalled: impl FnOnce(io::Error) -> T,
-    ) -> Poll<T> {
-        if polled.is_ready() {
-            self.0 = None;
-            return polled;
-        }
-        let deadline = self.0.get_or_insert_with(|| Box::pin(sleep(HTTP_STALL_TIMEOUT)));
-        let words = "the other side has not moved for too long";
-        deadline.as_mut().poll(context).map(|()| stalled(io::Error::new(io::ErrorKind::TimedOut, words)))
-    }
-}
-
-/// A body that must go on coming.
-struct Moving {
-    body: Incoming,
-    patience: Patience,
-}
-
-impl Moving {
-    fn new(body: Incoming) -> Moving {
-        Moving { body, patience: Patience::default() }
-    }
-}
-
-impl hyper::body::Body for Moving {
-    type Data = bytes::Bytes;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(context);
-        let polled = polled.map(|frame| frame.map(|frame| frame.map_err(Into::into)));
-        self.patience.judge(context, polled, |error| Some(Err(error.into())))
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
-    }
-}
-
-/// A connection whose other end must go on taking what is written.
+/// A connection whose other end must go on taking what is written, for as long as it has its place.
 struct Taken {
     tcp: TcpStream,
     patience: Patience,
+    /// Ends with the place. Kept to the end of the socket, also when that is no HTTP any more.
+    withdrawn: oneshot::Receiver<Infallible>,
 }
 
 impl Taken {
-    fn new(tcp: TcpStream) -> Taken {
-        Taken { tcp, patience: Patience::default() }
+    fn new(tcp: TcpStream, withdrawn: oneshot::Receiver<Infallible>) -> Taken {
+        // Small answers go at once, and a machine that vanished is noticed where only it would speak.
+        prepare(&tcp);
+        Taken { tcp, patience: Patience::default(), withdrawn }
+    }
+
+    /// An error once the place is somebody else's.
+    fn check_place(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        match Pin::new(&mut self.withdrawn).poll(context) {
+            Poll::Pending => Ok(()),
+            Poll::Ready(_) => {
+                Err(io::Error::new(io::ErrorKind::ConnectionAborted, "another one has its place"))
+            }
+        }
     }
 }
 
@@ -184,6 +148,7 @@ impl AsyncRead for Taken {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
+        self.check_place(context)?;
         Pin::new(&mut self.tcp).poll_read(context, buffer)
     }
 }
@@ -194,6 +159,7 @@ impl AsyncWrite for Taken {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.check_place(context)?;
         let polled = Pin::new(&mut self.tcp).poll_write(context, bytes);
         self.patience.judge(context, polled, Err)
     }
@@ -203,6 +169,7 @@ impl AsyncWrite for Taken {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        self.check_place(context)?;
         let polled = Pin::new(&mut self.tcp).poll_write_vectored(context, parts);
         self.patience.judge(context, polled, Err)
     }
@@ -220,36 +187,4 @@ impl AsyncWrite for Taken {
         let polled = Pin::new(&mut self.tcp).poll_shutdown(context);
         self.patience.judge(context, polled, Err)
     }
-}
-
-/// All of a body, if it is no longer than `bytes_max`.
-///
-/// # Errors
-/// When it is longer, breaks off or stalls.
-pub(super) async fn whole_body(
-    body: Body,
-    bytes_max: usize,
-) -> Result<bytes::Bytes, super::refusal::Refusal> {
-    use super::refusal::Refusal;
-    match http_body_util::Limited::new(body, bytes_max).collect().await {
-        Ok(body) => Ok(body.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            Err(Refusal::too_large(format!("the body is longer than {bytes_max} bytes")))
-        }
-        Err(error) => Err(broken(error.as_ref())),
-    }
-}
-
-/// What is said of a body that broke off.
-pub(super) fn broken(error: &(dyn std::error::Error + 'static)) -> super::refusal::Refusal {
-    use super::refusal::Refusal;
-    let causes = std::iter::successors(Some(error), |error| error.source());
-    let is_late = |error: &(dyn std::error::Error + 'static)| {
-        error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
-    };
-    if causes.into_iter().any(is_late) {
-        let message = format!("nothing of the body came for {} s", HTTP_STALL_TIMEOUT.as_secs());
-        return Refusal::new(axum::http::StatusCode::REQUEST_TIMEOUT, "timeout", message);
-    }
-    Refusal::invalid(format!("the body did not come whole: {error}"))
 }

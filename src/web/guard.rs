@@ -8,6 +8,7 @@
 //! Invariant: what is not clearly allowed is refused.
 
 use super::accept::Ends;
+use super::headers::plain;
 use super::refusal::Refusal;
 use crate::identity::ClusterKeys;
 use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
@@ -15,13 +16,33 @@ use std::net::IpAddr;
 
 /// The cookie that carries the token, so that links and streams of the page have it too.
 pub const COOKIE: &str = "thorp_session";
+/// The ports that are left out of addresses.
+const HTTP_PORT: u16 = 80;
+const HTTPS_PORT: u16 = 443;
 
 /// The rules of one server.
 pub struct Guard {
     port: u16,
-    /// Lower case; with a port if it is another than ours.
-    hosts: Vec<(String, Option<u16>)>,
+    hosts: Vec<Host>,
     token: Option<String>,
+}
+
+/// A name under which browsers ask for us.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Host {
+    /// In any case.
+    pub name: String,
+    /// If it is another than ours; of `https` if it is another than 443.
+    pub port: Option<u16>,
+    /// They ask a TLS proxy, and that asks us.
+    pub is_https: bool,
+}
+
+impl Host {
+    fn is(&self, name: &str, port: Option<u16>, ours: u16) -> bool {
+        let (usual, own) = if self.is_https { (HTTPS_PORT, HTTPS_PORT) } else { (HTTP_PORT, ours) };
+        self.name.eq_ignore_ascii_case(name) && port.unwrap_or(usual) == self.port.unwrap_or(own)
+    }
 }
 
 /// What a request needs to show.
@@ -36,8 +57,7 @@ pub enum Need {
 impl Guard {
     /// For a server on `port` that is also known as `hosts`; `token` is needed where there is one.
     #[must_use]
-    pub fn new(port: u16, hosts: Vec<(String, Option<u16>)>, token: Option<String>) -> Guard {
-        let hosts = hosts.into_iter().map(|(host, port)| (host.to_ascii_lowercase(), port)).collect();
+    pub fn new(port: u16, hosts: Vec<Host>, token: Option<String>) -> Guard {
         Guard { port, hosts, token }
     }
 
@@ -53,18 +73,23 @@ impl Guard {
         ends: Ends,
         need: Need,
     ) -> Result<(), Refusal> {
-        let host = one(headers, header::HOST)?.ok_or_else(|| Refusal::invalid("there is no Host header"))?;
+        let host =
+            plain(headers, &header::HOST)?.ok_or_else(|| Refusal::invalid("there is no Host header"))?;
         let absolute = uri.authority().map(ToString::to_string);
         if !self.is_ours(host, ends) || absolute.is_some_and(|absolute| absolute != host) {
             return Err(wrong_host(host));
         }
-        if let Some(origin) = one(headers, header::ORIGIN)?
+        if let Some(origin) = plain(headers, &header::ORIGIN)?
             && origin.strip_prefix("http://") != Some(host)
+            && !origin.strip_prefix("https://").is_some_and(|host| self.is_https(host))
         {
             return Err(foreign(&format!("a page of `{}`", printable(origin))));
         }
         let site = headers.get("sec-fetch-site").and_then(|site| site.to_str().ok());
-        if site == Some("cross-site") && !method.is_safe() {
+        // A link from elsewhere may lead here; a picture or script of another page takes nothing from us.
+        let is_link = method.is_safe()
+            && headers.get("sec-fetch-mode").is_some_and(|mode| mode.as_bytes() == b"navigate");
+        if site == Some("cross-site") && !is_link {
             return Err(foreign("a page of another site"));
         }
         match (&self.token, need) {
@@ -95,14 +120,21 @@ impl Guard {
     /// dialled. A name proves nothing, so it must be one that we know.
     fn is_ours(&self, host: &str, ends: Ends) -> bool {
         let Some((name, port)) = split(host) else { return false };
-        let port = port.unwrap_or(80);
-        if let Ok(address) = name.parse::<IpAddr>() {
-            return port == self.port && address == ends.local.ip().to_canonical();
+        if self.hosts.iter().any(|known| known.is(name, port, self.port)) {
+            return true;
         }
-        let name = name.to_ascii_lowercase();
-        let known = |(known, at): &(String, Option<u16>)| *known == name && port == at.unwrap_or(self.port);
-        let local = name == "localhost" && port == self.port && ends.local.ip().is_loopback();
-        local || self.hosts.iter().any(known)
+        let is_port = port.unwrap_or(HTTP_PORT) == self.port;
+        match name.parse::<IpAddr>() {
+            Ok(address) => is_port && address == ends.local.ip().to_canonical(),
+            Err(_) => is_port && name.eq_ignore_ascii_case("localhost") && ends.local.ip().is_loopback(),
+        }
+    }
+
+    /// Whether that is how browsers call the TLS proxy before us.
+    #[must_use]
+    pub fn is_https(&self, host: &str) -> bool {
+        let mut proxies = self.hosts.iter().filter(|known| known.is_https);
+        split(host).is_some_and(|(name, port)| proxies.any(|known| known.is(name, port, self.port)))
     }
 }
 
@@ -123,17 +155,6 @@ fn split(host: &str) -> Option<(&str, Option<u16>)> {
         None => Some((name, None)),
         Some(port) => Some((name, Some(Some(port).filter(digits)?.parse().ok()?))),
     }
-}
-
-/// The value of a header that may come once at most.
-fn one(headers: &HeaderMap, name: header::HeaderName) -> Result<Option<&str>, Refusal> {
-    let mut values = headers.get_all(&name).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(Refusal::invalid(format!("there are two {name} headers")));
-    }
-    let text = first.map(|value| value.to_str()).transpose();
-    text.map_err(|_| Refusal::invalid(format!("the {name} header is no plain text")))
 }
 
 fn shows(headers: &HeaderMap, token: &str) -> bool {
@@ -191,12 +212,15 @@ mod tests {
     }
 
     fn open() -> Guard {
-        Guard::new(7668, vec![("Nas".into(), None), ("nas.lan".into(), Some(80))], None)
+        let host = |name: &str, port, is_https| Host { name: name.to_owned(), port, is_https };
+        let hosts =
+            [host("Nas", None, false), host("nas.lan", Some(80), false), host("nas.example", None, true)];
+        Guard::new(7668, hosts.into(), None)
     }
 
     #[test]
     fn a_host_must_be_ours() {
-        for host in ["192.168.1.7:7668", "nas:7668", "NAS:7668", "nas.lan", "nas.lan:80"] {
+        for host in ["192.168.1.7:7668", "nas:7668", "NAS:7668", "nas.lan", "nas.lan:80", "nas.example:443"] {
             assert_eq!(ask(&open(), Method::GET, "/", &[("host", host)]), None, "{host}");
         }
         for host in [
@@ -212,6 +236,8 @@ mod tests {
             "nas",
             "nas.:7668",
             "nas.lan:7668",
+            "nas.example:7668",
+            "nas.example:80",
             "[::1]:7668",
             "[::1]:wrong",
             "[::1",
@@ -241,6 +267,26 @@ mod tests {
     }
 
     #[test]
+    fn a_page_that_came_through_a_tls_proxy_may_write() {
+        for host in ["nas.example", "nas.example:443", "192.168.1.7:7668"] {
+            for (origin, wanted) in [
+                ("https://nas.example", None),
+                ("https://NAS.example:443", None),
+                ("https://nas.example:7668", Some(403)),
+                ("https://nas.lan", Some(403)),
+                ("https://nas.example.evil.com", Some(403)),
+                ("https://", Some(403)),
+            ] {
+                let headers = [("host", host), ("origin", origin), ("sec-fetch-site", "same-origin")];
+                assert_eq!(ask(&open(), Method::PUT, "/", &headers), wanted, "{host} {origin}");
+            }
+        }
+        assert!(
+            open().is_https("nas.example") && !open().is_https("nas.lan") && !open().is_https("nas:7668")
+        );
+    }
+
+    #[test]
     fn a_page_of_somebody_else_is_refused() {
         let with = |name: &'static str, value: &'static str| [("host", "nas:7668"), (name, value)];
         for origin in ["null", "http://evil.com", "http://nas:7669", "https://nas:7668", "http://nas"] {
@@ -248,12 +294,15 @@ mod tests {
         }
         assert_eq!(ask(&open(), Method::POST, "/", &with("origin", "http://nas:7668")), None);
         assert_eq!(ask(&open(), Method::POST, "/", &with("sec-fetch-site", "cross-site")), Some(403));
-        assert_eq!(ask(&open(), Method::GET, "/", &with("sec-fetch-site", "cross-site")), None);
+        assert_eq!(ask(&open(), Method::GET, "/", &with("sec-fetch-site", "cross-site")), Some(403));
+        let link = [("host", "nas:7668"), ("sec-fetch-site", "cross-site"), ("sec-fetch-mode", "navigate")];
+        assert_eq!(ask(&open(), Method::GET, "/", &link), None);
+        assert_eq!(ask(&open(), Method::POST, "/", &link), Some(403));
     }
 
     #[test]
     fn a_closed_lan_wants_its_token() {
-        let guard = Guard::new(7668, vec![("nas".into(), None)], Some("a1b2".into()));
+        let guard = Guard::new(7668, open().hosts, Some("a1b2".into()));
         let with = |name: &'static str, value: &'static str| [("host", "nas:7668"), (name, value)];
         assert_eq!(ask(&guard, Method::GET, "/", &[("host", "nas:7668")]), Some(401));
         for (name, value) in [

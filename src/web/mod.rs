@@ -10,6 +10,8 @@
 //! | file | what it does |
 //! |---|---|
 //! | [`accept`] | takes connections, with deadlines and a bound |
+//! | `body` | bodies: whole, in pieces, always on the move |
+//! | `headers` | headers as text (pure) |
 //! | [`guard`] | who may ask what: Host, Origin, token (pure) |
 //! | [`refusal`] | everything that is not done, as JSON |
 //! | `routes` | which path is answered by whom |
@@ -25,10 +27,12 @@
 //! | `stream` | answers that come in pieces |
 
 pub mod accept;
+mod body;
 mod channels;
 mod events;
 mod files;
 pub mod guard;
+mod headers;
 mod metrics;
 mod page;
 pub mod refusal;
@@ -102,8 +106,8 @@ pub struct Options {
     pub channels: Arc<Hub>,
     /// What it tells of itself.
     pub insight: Arc<Insight>,
-    /// Further names under which browsers ask for it, with a port if it is another one.
-    pub hosts: Vec<(String, Option<u16>)>,
+    /// Further names under which browsers ask for it.
+    pub hosts: Vec<guard::Host>,
 }
 
 /// What all requests share.

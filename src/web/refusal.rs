@@ -1,7 +1,7 @@
 //! What is not done, and why: a status, a word for programs, a sentence for people. Pure.
 
 use crate::client::ClientError;
-use crate::documents::{ErrorBody, ErrorDocument};
+use crate::documents::{ErrorBody, ErrorDocument, chain};
 use crate::wire::message::ErrorCode;
 use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
@@ -133,19 +133,4 @@ fn refused(code: ErrorCode, message: String) -> Refusal {
 fn unknown(message: String) -> Refusal {
     Refusal::new(StatusCode::GATEWAY_TIMEOUT, "unknown_outcome", message)
         .hint("it may or may not have happened: look before you ask again")
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let words = error.to_string();
-        if !text.contains(&words) {
-            text.push_str(": ");
-            text.push_str(&words);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -5,10 +5,11 @@
 
 use crate::client::get::Listed;
 use crate::client::{Access, ClientError, Session};
-use crate::limits::HTTP_ASKS_AT_ONCE;
+use crate::limits::{HTTP_ASKS_AT_ONCE, HTTP_TURN_TIMEOUT};
 use crate::wire::message::{Reply, Request, Selector};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use tokio::time::timeout;
 
 /// Sessions of this process.
 pub(crate) struct Sessions {
@@ -34,7 +35,7 @@ impl Sessions {
 
     /// Asks the proxy.
     pub(crate) async fn ask(&self, request: &Request) -> Result<Reply, ClientError> {
-        let _room = self.room.acquire().await.map_err(|_| ClientError::Nonsense)?;
+        let _turn = self.turn().await?;
         let mut session = self.take();
         let reply = session.ask(request).await;
         self.keep(session, &reply);
@@ -43,7 +44,7 @@ impl Sessions {
 
     /// All rows that `selector` means.
     pub(crate) async fn list(&self, selector: &Selector) -> Result<Vec<Listed>, ClientError> {
-        let _room = self.room.acquire().await.map_err(|_| ClientError::Nonsense)?;
+        let _turn = self.turn().await?;
         let mut session = self.take();
         let rows = session.list(selector).await;
         self.keep(session, &rows);
@@ -56,11 +57,19 @@ impl Sessions {
         selector: &Selector,
         take: impl FnMut(Listed),
     ) -> Result<(), ClientError> {
-        let _room = self.room.acquire().await.map_err(|_| ClientError::Nonsense)?;
+        let _turn = self.turn().await?;
         let mut session = self.take();
         let ended = session.list_each(selector, take).await;
         self.keep(session, &ended);
         ended
+    }
+
+    /// The right to ask. It comes soon, unless the proxy answers nobody.
+    async fn turn(&self) -> Result<SemaphorePermit<'_>, ClientError> {
+        match timeout(HTTP_TURN_TIMEOUT, self.room.acquire()).await {
+            Ok(Ok(turn)) => Ok(turn),
+            _ => Err(ClientError::NoProxy { timeout: HTTP_TURN_TIMEOUT, nodes_heard: true, network: None }),
+        }
     }
 
     fn take(&self) -> Session {

@@ -6,6 +6,7 @@
 use super::Web;
 use super::files::download::{Parameters as Shown, give};
 use super::files::{decoded, encoded, find, must_find, name_in, parameters};
+use super::headers::plain;
 use super::refusal::{Refusal, json};
 use crate::client::ClientError;
 use crate::clock;
@@ -63,10 +64,10 @@ impl Link {
         Link { expires_s, content, name: name.clone() }
     }
 
-    /// The link at `host`, which has its port.
+    /// The link at `server`, like `http://nas:7668`.
     #[must_use]
-    pub fn document(&self, keys: &ClusterKeys, host: &str) -> LinkDocument {
-        let url = format!("http://{host}/s/{}/{}", self.token(keys), encoded(self.name.base()));
+    pub fn document(&self, keys: &ClusterKeys, server: &str) -> LinkDocument {
+        let url = format!("{server}/s/{}/{}", self.token(keys), encoded(self.name.base()));
         let expires_ns = i64::try_from(self.expires_s.saturating_mul(1_000_000_000)).unwrap_or(i64::MAX);
         LinkDocument { url, expires: format_rfc3339_seconds(expires_ns) }
     }
@@ -151,14 +152,14 @@ async fn share(State(web): State<Arc<Web>>, uri: Uri, headers: HeaderMap) -> Res
         let message = format!("`{name}` is a link or a folder, which has no bytes");
         return Err(Refusal::new(StatusCode::CONFLICT, "no_file", message));
     };
-    let host = host(&web, &headers).await?;
+    let server = server(&web, &headers).await?;
     let link = Link::new(&name, content, lives);
-    Ok(json(StatusCode::OK, &link.document(web.sessions.first().keys(), &host)))
+    Ok(json(StatusCode::OK, &link.document(web.sessions.first().keys(), &server)))
 }
 
 /// The name under which we were asked, unless it means this machine on this machine alone.
-async fn host(web: &Web, headers: &HeaderMap) -> Result<String, Refusal> {
-    let host = headers.get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+async fn server(web: &Web, headers: &HeaderMap) -> Result<String, Refusal> {
+    let host = plain(headers, &header::HOST)?.unwrap_or_default();
     let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     let is_near = name == "localhost" || name.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     if is_near && web.address.ip().is_unspecified() {
@@ -166,10 +167,11 @@ async fn host(web: &Web, headers: &HeaderMap) -> Result<String, Refusal> {
             return Err(ClientError::Nonsense.into());
         };
         if let Some(server) = outward_address(&status, web.node, web.address.port()) {
-            return Ok(server);
+            return Ok(format!("http://{server}"));
         }
     }
-    Ok(host.to_owned())
+    let scheme = if web.guard.is_https(host) { "https" } else { "http" };
+    Ok(format!("{scheme}://{host}"))
 }
 
 /// `GET /s/TOKEN/FILENAME`.
@@ -209,7 +211,7 @@ mod tests {
         let token = link.token(&ours);
         assert_eq!(Link::parse(&ours, &token), Some(link.clone()));
         assert_eq!(Link::parse(&others, &token), None);
-        let url = link.document(&ours, "h:1").url;
+        let url = link.document(&ours, "http://h:1").url;
         assert_eq!(url, format!("http://h:1/s/{token}/%C3%A9%20%22x%22.txt"));
         for at in 0..token.len() {
             let mut forged = token.clone().into_bytes();

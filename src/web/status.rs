@@ -32,8 +32,9 @@ struct HealthDocument {
 
 /// `GET /healthz`: whether this node serves, and there is a proxy.
 pub(super) async fn health(State(web): State<Arc<Web>>) -> Response {
-    match document(&web).await {
-        Ok(_) => json(StatusCode::OK, &HealthDocument { status: "ok" }),
-        Err(_) => json(StatusCode::SERVICE_UNAVAILABLE, &HealthDocument { status: "no_proxy" }),
+    // What this node knows itself: it is asked without a token, and often.
+    match web.channels.has_proxy() {
+        true => json(StatusCode::OK, &HealthDocument { status: "ok" }),
+        false => json(StatusCode::SERVICE_UNAVAILABLE, &HealthDocument { status: "no_proxy" }),
     }
 }

@@ -1,65 +1,77 @@
-//! Answers that come in pieces: a body that is fed through a bounded channel, and Server-Sent Events
-//! on top of it. Shell.
+//! Server-Sent Events: answers that go on for as long as somebody reads. Shell.
 //!
-//! Invariant: whoever feeds learns that the reader is gone by the next piece, and never makes more
-//! than the channel holds.
+//! Invariant: what waits for a reader is one piece; the rest is not made before it is taken.
 
+use super::accept::stop;
+use super::body::Pieces;
 use axum::body::Body;
 use axum::http::{HeaderValue, header};
 use axum::response::Response;
 use bytes::Bytes;
-use hyper::body::Frame;
 use std::io;
-use std::pin::Pin;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
-/// Pieces on their way to a reader.
-const PIECES_MAX: usize = 16;
 /// A comment goes to the reader of a quiet stream this often, so that both ends notice a connection that broke.
 pub(super) const PING_INTERVAL: Duration = Duration::from_secs(10);
 
-/// A body that is fed through a channel. An error breaks the connection: what came is not whole.
-struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+/// What a reader is given.
+pub(super) trait Source: Send + 'static {
+    /// The next piece; `None` at the end. It may be given up and asked anew: nothing is lost by that.
+    fn next(&mut self) -> impl Future<Output = Option<Bytes>> + Send;
+}
 
-impl hyper::body::Body for Pieces {
-    type Data = Bytes;
-    type Error = io::Error;
+/// Where the pieces of an answer go.
+pub(super) struct Reader(mpsc::Sender<io::Result<Bytes>>);
 
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        self.0.poll_recv(context).map(|piece| piece.map(|piece| piece.map(Frame::data)))
+/// An answer of events, and its reader.
+pub(super) fn open() -> (Reader, Response) {
+    let (pieces, taken) = mpsc::channel(1);
+    let mut response = Response::new(Body::new(Pieces::new(taken)));
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    (Reader(pieces), response)
+}
+
+impl Reader {
+    /// Gives what `source` has, and comments while it has nothing, until it ends, the reader goes or
+    /// the node is stopped.
+    pub(super) async fn feed(self, mut stopping: watch::Receiver<bool>, mut source: impl Source) {
+        let Reader(pieces) = self;
+        loop {
+            let piece = tokio::select! {
+                piece = source.next() => piece,
+                () = tokio::time::sleep(PING_INTERVAL) => Some(Bytes::from_static(b": still here\n\n")),
+                () = pieces.closed() => None,
+                () = stop(&mut stopping) => None,
+            };
+            let Some(piece) = piece else { return };
+            if pieces.send(Ok(piece)).await.is_err() {
+                return;
+            }
+        }
     }
 }
 
-/// A body, and the end that feeds it.
-pub(super) fn pieces() -> (mpsc::Sender<io::Result<Bytes>>, Body) {
-    pieces_of(PIECES_MAX)
-}
-
-/// The same with room for so many: where each may be large, and none goes stale.
-pub(super) fn pieces_of(most: usize) -> (mpsc::Sender<io::Result<Bytes>>, Body) {
-    let (feed, pieces) = mpsc::channel(most);
-    (feed, Body::new(Pieces(pieces)))
-}
-
-/// An event, as text of `text/event-stream`. `data` is one line: JSON.
+/// An event, as text of `text/event-stream`.
 pub(super) fn event(kind: &str, id: Option<u64>, data: &str) -> Bytes {
-    let id = id.map_or(String::new(), |id| format!("id: {id}\n"));
-    Bytes::from(format!("event: {kind}\n{id}data: {data}\n\n"))
+    let mut text = String::with_capacity(data.len() + 64);
+    write_event(&mut text, kind, id, data);
+    text.into()
 }
 
-/// A comment, which keeps the connection alive.
-pub(super) fn ping() -> Bytes {
-    Bytes::from_static(b": still here\n\n")
-}
-
-/// An answer of events.
-pub(super) fn events(body: Body) -> Response {
-    let mut response = Response::new(body);
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response
+/// Writes an event. `data` is JSON: a line end in it, which would end the event, stands between its
+/// parts, where a space means the same.
+pub(super) fn write_event(text: &mut String, kind: &str, id: Option<u64>, data: &str) {
+    text.push_str("event: ");
+    text.push_str(kind);
+    if let Some(id) = id {
+        text.push_str("\nid: ");
+        text.push_str(&id.to_string());
+    }
+    text.push_str("\ndata: ");
+    for (at, line) in data.split(['\n', '\r']).enumerate() {
+        text.push_str(if at > 0 { " " } else { "" });
+        text.push_str(line);
+    }
+    text.push_str("\n\n");
 }

@@ -40,6 +40,9 @@ pub enum ChannelAsk {
         says: ClientSays,
         /// So long after its last post a client is gone, if this makes the channel.
         expiry_ms: Option<u64>,
+        /// Random: what proves the client from now on, if it is new and shows no token. A post that is
+        /// sent again, as its answer was lost or gave nothing out, is known by it.
+        drawn: ClientToken,
     },
     /// Give me everybody's state.
     Get {
@@ -77,7 +80,7 @@ pub enum ChannelReply {
         state: ChannelState,
         /// How long this cluster's proxies have served channels, in milliseconds.
         server_time_ms: u64,
-        /// To the first post of an id: what proves it from now on.
+        /// To the first post of an id, and to that one sent again: what proves it from now on.
         token: Option<ClientToken>,
     },
     /// To `Get`: it is still the known one.

@@ -338,7 +338,7 @@ const EVERY_SETTING: &str = r#"
     run_user = "nobody"
     run_folder = "/srv/thorp/workspaces"
     http = "127.0.0.1:7000"
-    http_host = ["nas.lan", "nas:8080"]
+    http_host = ["nas.lan", "nas:8080", "https://nas.example"]
 "#;
 
 /// The settings of [`EVERY_SETTING`], with their values as a script has them and as one types them.

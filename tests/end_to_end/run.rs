@@ -129,6 +129,24 @@ fn interrupts_reach_the_whole_group_and_its_last_words_and_code_come_back() {
     assert!(running.wait(s(20)).ended(9).text().contains("hup"));
 }
 
+#[test]
+fn a_suspended_command_suspends_its_program() {
+    let village = two();
+    let text = "echo $$; i=0; while [ $i -lt 40 ]; do i=$((i+1)); sleep 0.05; done; exit 4";
+    let mut running = village.start(&words(&script(text)));
+    wait_for_text(&running, "\n");
+    let program: u32 = String::from_utf8(running.stdout()).expect("text").trim().parse().expect("a number");
+    let is_stopped = |process: u32| {
+        fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| stat.contains(") T "))
+    };
+    running.signal(Signal::TSTP);
+    wait_until(s(20), "both are stopped", || {
+        if is_stopped(program) && is_stopped(running.id()) { Ok(()) } else { Err("not yet".into()) }
+    });
+    running.signal(Signal::CONT);
+    running.wait(s(20)).ended(4);
+}
+
 fn wait_for_text(process: &Process, text: &str) {
     wait_until(s(20), &format!("it says {text:?}"), || {
         let said = String::from_utf8_lossy(&process.stdout()).into_owned();

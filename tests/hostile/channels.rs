@@ -1,6 +1,6 @@
 //! Channels under attack: tables filled to the brim, readers that take nothing, posts that are none.
 
-use crate::attacker::{Insider, attack, lineage_of, ms};
+use crate::attacker::{Insider, attack, lineage_of};
 use crate::node::{Lan, is_well, victim};
 use thorp::types::{ChannelKey, ClientId, ClientToken};
 use thorp::wire::channel::{ChannelAsk, ChannelRefusal, ChannelReply, ClientSays};
@@ -12,7 +12,13 @@ fn key(number: usize) -> ChannelKey {
 
 fn post(channel: ChannelKey, body: &str) -> ChannelAsk {
     let (body, says) = (body.into(), ClientSays::default());
-    ChannelAsk::Post { channel, body, says, expiry_ms: Some(3_600_000) }
+    ChannelAsk::Post {
+        channel,
+        body,
+        says,
+        expiry_ms: Some(3_600_000),
+        drawn: ClientToken::from_random([1; 16]),
+    }
 }
 
 /// Asks, each after the answer to the one before; gives the last answer.
@@ -84,7 +90,7 @@ fn a_full_table_and_readers_that_take_nothing_are_bounded() {
         for number in 0..1_500_usize {
             let ask = match number {
                 0..300 => post(key(number / 16), &fat(number % 16, 0)),
-                _ => post(key(number), r#"{"client_id":"a"}"#),
+                _ => post(key(number), r#"{"client_id":"a","x":0}"#),
             };
             writer.write(&ask, &[]).await.expect("taken");
             writer.flush().await.expect("taken");
@@ -105,13 +111,24 @@ fn a_full_table_and_readers_that_take_nothing_are_bounded() {
             drop(connection.1.flush().await);
             held.push(connection);
         }
+        // One who does read: what it was told, the others had the time to be told as well.
+        let follow = ChannelAsk::Follow { channel: key(300) };
+        let (mut told, mut follower) = insider.dial(&node, Purpose::Channels).await.split();
+        follower.write(&follow, &[]).await.expect("taken");
+        follower.flush().await.expect("taken");
         for what in 1..10 {
             for client in 0..16 {
                 writer.write(&post(key(what), &fat(client, what)), &[]).await.expect("taken");
                 writer.flush().await.expect("taken");
                 drop(reader.read::<ChannelReply>().await.expect("an answer"));
             }
-            tokio::time::sleep(ms(50)).await;
+            let said = format!(r#"{{"client_id":"a","x":{what}}}"#);
+            writer.write(&post(key(300), &said), &[]).await.expect("taken");
+            writer.flush().await.expect("taken");
+            drop(reader.read::<ChannelReply>().await.expect("an answer"));
+            while !matches!(told.read::<ChannelReply>().await, Ok(Some((ChannelReply::Update { body, .. }, _))) if *body == *said)
+            {
+            }
         }
         is_well(&lan, &mut node, &good);
     });

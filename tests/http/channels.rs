@@ -1,7 +1,8 @@
 //! Channels over HTTP: what clients of supersynk rely on, one by one, and what is new.
 
-use crate::peer::{Events, Lan, Node, wait_for};
+use crate::peer::{Events, Lan, Node, Socket, wait_for};
 use serde_json::{Value, json};
+use std::process::{Child, Stdio};
 use thorp::clock;
 
 const LONG: (&str, &str) = ("X-Expire", "10m");
@@ -270,6 +271,108 @@ fn a_web_socket_says_what_happens_and_takes_posts() {
         assert_eq!(again.next(), json!({"event": "update", "data": {"client_id": "a", "n": 4}}));
         assert_eq!(node.get(&format!("{path}/socket")).is(400).code(), "invalid");
     }
+}
+
+#[test]
+fn web_sockets_take_places_like_all_connections() {
+    let lan = Lan::of(1, &[]);
+    let node = &lan.nodes[0];
+    let before = node.descriptors();
+    let mut sockets: Vec<Socket> = (0..600).map(|_| node.socket("/api/channels/k/socket")).collect();
+    let places = 512;
+    wait_for("the oldest made room", || (node.descriptors() <= before + places + 8).then_some(()));
+    let open = node.descriptors();
+    assert!(open + 8 >= before + places, "and no others: {before} before, {open} now");
+    // The latest is served.
+    let mut latest = sockets.pop().expect("a socket");
+    assert_eq!(latest.next()["event"], "snapshot");
+    latest.send(r#"{"client_id":"a"}"#);
+    let said = [latest.next(), latest.next()];
+    assert!(said.iter().any(|said| said["event"] == "update"), "{said:?}");
+    node.get("/api").is(200);
+    drop(sockets);
+    wait_for("those that went gave their places back", || (node.descriptors() <= before + 8).then_some(()));
+    drop(latest);
+}
+
+/// A node's own clients may follow so many channels; those of other nodes, whom it answers as the proxy, have
+/// room of their own.
+#[test]
+fn who_follows_many_channels_at_the_proxy_keeps_nobody_out_elsewhere() {
+    let lan = Lan::of(2, &[]);
+    let status = lan.nodes[0].get("/api/status").json();
+    let at = lan.nodes.iter().position(|node| status["cluster"]["proxy"] == *node.id).expect("a proxy");
+    let (proxy, other) = (&lan.nodes[at], &lan.nodes[1 - at]);
+    let path = |number: usize| format!("/api/channels/{number}/events");
+    let held: Vec<Events> = (0..128).map(|number| proxy.events(&path(number))).collect();
+    assert_eq!(proxy.get(&path(128)).is(429).code(), "too_many");
+    let mut events = other.events(&path(128));
+    assert_eq!(events.next(), ("snapshot".to_owned(), json!({ "clients": [] })));
+    let more: Vec<Events> = (129..200).map(|number| other.events(&path(number))).collect();
+    drop(held);
+    wait_for("room again", || (proxy.get_head(&path(129)) == 200).then_some(()));
+    drop(more);
+}
+
+/// The time of a node, in seconds.
+fn server_time(node: &Node) -> Option<f64> {
+    node.get("/api/channels/none").header("server-time")?.parse().ok()
+}
+
+#[test]
+fn server_time_never_goes_back_over_a_change_of_proxy_without_a_channel() {
+    let mut lan = Lan::of(3, &[]);
+    let before = wait_for("some seconds pass", || server_time(&lan.nodes[0]).filter(|time| *time > 6.0));
+    lan.kill_proxy();
+    for node in &lan.nodes {
+        wait_for("the old proxy is noticed", || (node.get("/api/channels/none").status == 204).then_some(()));
+    }
+    for node in &lan.nodes {
+        let after = wait_for("channels are served again", || server_time(node));
+        assert!(after >= before, "{after} after {before}");
+    }
+}
+
+/// A new proxy stores what is posted, gives nothing out for a while, and in that while it has told a new
+/// client its token: who does not show it afterwards is refused where channels are strict.
+#[test]
+fn a_new_proxy_locks_nobody_out_who_posts_before_it_gives_anything_out() {
+    let mut lan = Lan::of(2, &["--channels-strict"]);
+    let body = br#"{"client_id":"a"}"#;
+    let long = [JSON, ("X-Expire", "6s")];
+    let first = lan.nodes[0].ask("POST", "/api/channels/k", &long, body).is(200);
+    let token = first.header("client-token").expect("a token").to_owned();
+    let shown = [JSON, ("Client-Token", token.as_str())];
+    let before = server_time(&lan.nodes[0]).expect("a time");
+    wait_for("a successor has heard how long to be silent", || {
+        lan.nodes[0].ask("POST", "/api/channels/k", &shown, body).is(200);
+        server_time(&lan.nodes[0]).filter(|now| *now > before + 2.5)
+    });
+    lan.kill_proxy();
+    let command = |more: &[&str]| {
+        let post = ["channel", "post", "k", r#"{"client_id":"cli"}"#, "--timeout", "40s", "--json"];
+        let mut command = lan.command("cli", &[&post, more].concat());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("a command that starts")
+    };
+    let ended = |child: Child| {
+        let output = child.wait_with_output().expect("an end");
+        assert!(output.status.success(), "{output:?}");
+        serde_json::from_slice::<Value>(&output.stdout).expect("JSON")
+    };
+    let node = &lan.nodes[0];
+    let posting = command(&["--expire", "1m"]);
+    let told = wait_for("the new proxy takes posts, and gives nothing out", || {
+        let answer = node.ask("POST", "/api/channels/k", &[JSON, LONG], br#"{"client_id":"web"}"#);
+        assert!([200, 204].contains(&answer.status), "{answer:?}");
+        answer.header("client-token").map(|token| (answer.status, token.to_owned()))
+    });
+    assert_eq!(told.0, 204, "so soon nothing is given out");
+    let mine = ended(posting);
+    assert!(ids(&mine["clients"]).contains("web"), "{mine}");
+    let token = mine["token"].as_str().expect("its token, although that came with an earlier answer");
+    ended(command(&["--client-token", token]));
+    node.ask("POST", "/api/channels/k", &[JSON, ("Client-Token", &told.1)], br#"{"client_id":"web"}"#)
+        .is(200);
 }
 
 /// The proxy dies: never an error, never an empty list, and nobody is gone who goes on posting.

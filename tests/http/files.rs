@@ -131,12 +131,13 @@ fn files_are_listed_in_any_order() {
     assert_eq!(list("?prefix=a/"), all(&[one, two], 2));
     assert_eq!(list("?search=ONE"), all(&[one], 1));
     assert_eq!(list("?search=T&limit=1&offset=1"), all(&[two], 3));
-    assert_eq!(list("?offset=99999999999"), all(&[], 3));
+    assert_eq!(list("?offset=20000"), all(&[], 3));
     for bad in [
         "limit=0",
         "limit=1001",
         "limit=-1",
         "limit=x",
+        "offset=20001",
         "sort=size",
         "order=up",
         "what=1",

@@ -77,6 +77,8 @@ fn origins(host: &str) -> Vec<Row> {
         with("77", "form of another page", "POST /api/restore/x",
             "Origin: http://evil.com\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: 0\r\n".into(), &[403]),
         with("77", "form without an Origin, cross-site", "POST /api/restore/x", "Sec-Fetch-Site: cross-site\r\n".into(), &[403]),
+        with("77", "picture in another page", "GET /api", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: no-cors\r\n".into(), &[403]),
+        with("77", "link in another page", "GET /api", "Sec-Fetch-Site: cross-site\r\nSec-Fetch-Mode: navigate\r\n".into(), &[200]),
         with("78", "OPTIONS preflight", "OPTIONS /api/files/x",
             "Origin: http://evil.com\r\nAccess-Control-Request-Method: PUT\r\n".into(), &[403]),
         with("78", "OPTIONS of our own page", "OPTIONS /api/files/x", format!("Origin: http://{host}\r\n"), &[405]),

@@ -71,9 +71,7 @@ impl Lan {
     }
 
     fn start(&self, name: &str, options: &[&str]) -> Node {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_thorp"));
-        command.env_clear().env("HOME", self.folder.path()).current_dir(self.folder.path());
-        command.args(["--bind", "127.0.0.1", "--cluster", &self.cluster, "--data-dir", name, "up"]);
+        let mut command = self.command(name, &["up"]);
         command.args(["--name", name, "--machine", name, "--http", "127.0.0.1:0"]).args(options);
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("a node that starts");
@@ -82,6 +80,15 @@ impl Lan {
         let words: Vec<&str> = line.split_whitespace().collect();
         let ["ready", id, _, http] = words.as_slice() else { panic!("{line:?}") };
         Node { http: http.parse().expect("an address"), id: (*id).to_owned(), child }
+    }
+
+    /// A command in this cluster, with that data folder.
+    pub fn command(&self, data: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_thorp"));
+        command.env_clear().env("HOME", self.folder.path()).current_dir(self.folder.path());
+        command.args(["--bind", "127.0.0.1", "--cluster", &self.cluster, "--data-dir", data]);
+        command.args(arguments).stdin(Stdio::null());
+        command
     }
 
     /// Kills the proxy and takes it out of `nodes`.
@@ -160,6 +167,12 @@ impl Node {
         self.ask("GET", path, &[], b"")
     }
 
+    /// The status of an answer that may never end.
+    #[track_caller]
+    pub fn get_head(&self, path: &str) -> u16 {
+        head(&mut self.send("GET", path, &[], b"")).0
+    }
+
     #[track_caller]
     pub fn post(&self, path: &str, body: &str) -> Answer {
         self.ask("POST", path, &[("Content-Type", "application/json")], body.as_bytes())
@@ -187,6 +200,13 @@ impl Node {
         let (status, headers) = head(&mut stream);
         assert_eq!((status, headers["sec-websocket-accept"].as_str()), (101, "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="));
         Socket { stream }
+    }
+
+    /// Descriptors that its process has open.
+    #[track_caller]
+    pub fn descriptors(&self) -> usize {
+        let folder = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(folder).expect("its descriptors").count()
     }
 }
 

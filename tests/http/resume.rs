@@ -55,7 +55,7 @@ fn an_upload_goes_on_after_breaks_and_a_killed_node() {
         let longest = files_under(&village.data("a").join("uploads")).into_values().max().unwrap_or(0);
         if longest > 5_000_000 { Ok(()) } else { Err(format!("{longest} bytes")) }
     });
-    assert_eq!(part(&a, 5_000_000, 5_000_010, total, &data).is(409).code(), "conflict");
+    assert_eq!(part(&a, 5_000_000, 5_000_010, total, &data).is(409).code(), "busy");
     drop(stream);
     let kept = wait_until(s(10), "what came is noted", || {
         let answer = a.ask("HEAD", &format!("/api/uploads/{ID}"), &[], b"").is(204);
@@ -112,6 +112,9 @@ fn what_is_wrong_is_not_kept() {
     let answer = send(ID, "bytes 5-8/10", &[("Content-Digest", wrong)], b"worl").is(400);
     assert_eq!((answer.code().as_str(), offset(&answer)), ("digest", Some(5)));
     assert_eq!(offset(&send(ID, "bytes */10", &[], b"").is(202)), Some(5));
+    // The wish to store what came, where nothing came, begins nothing.
+    assert_eq!(send("another-upload-0123456789", "bytes */10", &[], b"").is(404).code(), "not_found");
+    assert_eq!(spooled(&village, "a"), 2);
     // A whole that is wrong is thrown away.
     assert_eq!(send(ID, "bytes 5-9/10", &[("Repr-Digest", wrong)], b"world").is(400).code(), "digest");
     a.ask("HEAD", &format!("/api/uploads/{ID}"), &[], b"").is(404);

@@ -26,6 +26,7 @@ mod messages;
 mod network;
 mod probe;
 mod process;
+mod run;
 mod runner;
 
 use runner::Test;
@@ -52,6 +53,7 @@ const TESTS: &[Test] = &[
     Test("both_sides_of_a_split_keep_what_was_put", failures::split),
     Test("a_get_survives_the_death_of_a_holder", failures::dead_holder_during_get),
     Test("a_put_survives_the_death_of_a_holder", failures::dead_holder_during_put),
+    Test("a_program_goes_on_while_the_cable_is_out", run::cable_out),
     Test("the_checker_of_messages_finds_what_is_planted", messages::checker_finds_what_is_planted),
     Test("each_message_comes_once_in_order_whoever_is_off", messages::many_messages),
     Test("the_checker_of_random_faults_finds_what_is_planted", jepsen::checker_finds_what_is_planted),

@@ -103,6 +103,43 @@ fn an_upload_goes_on_after_its_node_was_away() {
     browser.assert_not_reloaded();
 }
 
+/// All bytes are with the node, which cannot store them: they are not sent again, and nothing fails.
+#[test]
+fn an_upload_whose_proxy_dies_while_copies_are_made_is_stored_after_all() {
+    let Some(programs) = programs() else { return };
+    let mut street = Street::of(2, &[]);
+    // It leads never, so that nobody does once both others are gone.
+    street.add("c", &["--role", "client"]);
+    let file = street.village.path("in/copied.bin");
+    random_file(&file, 64 * MIB, 5);
+    let browser = Browser::start(&programs);
+    browser.open_page(street.http("c"));
+    let slow =
+        json!({ "offline": false, "latency": 0, "downloadThroughput": -1, "uploadThroughput": 10 * MIB });
+    browser.session.devtools("Network.enable", &json!({}));
+    browser.session.devtools("Network.emulateNetworkConditions", &slow);
+    browser.choose(&[&file]);
+    let sent = "return document.querySelector('#uploads-list progress')?.value ?? 0";
+    browser.wait_within(s(60), "the last part is on its way", sent, |part| {
+        part.as_f64().is_some_and(|part| part > 0.89)
+    });
+    let https = ["a", "b"].map(|name| (name, street.kill9(name)));
+    browser.wait_text("#uploads-list", "making copies");
+    browser.wait_text("#uploads-list", "This goes on by itself.");
+    for (name, http) in &https {
+        street.revive(name, http);
+    }
+    browser.wait_within(
+        s(90),
+        "it is stored",
+        "return document.getElementById('uploads-sum').innerText",
+        |text| text == "1 file stored",
+    );
+    browser.wait_row("copied.bin", "two copies", |row| row.copies == "2 of 2 copies");
+    street.village.get_and_compare("copied.bin", &file);
+    browser.assert_not_reloaded();
+}
+
 #[test]
 fn a_connection_that_breaks_costs_no_part_that_arrived() {
     let Some(programs) = programs() else { return };

@@ -32,7 +32,7 @@ impl Street {
         let mut street = Street { houses: Vec::new(), options, village: Village::new(), _turn: turn };
         let names: Vec<String> = (0..count).map(|index| char::from(b'a' + index).to_string()).collect();
         for name in &names {
-            street.start(name, "127.0.0.1:0");
+            street.start(name, "127.0.0.1:0", &[]);
         }
         wait_until(s(30), "all nodes are one cluster", || {
             let status = street.status()?;
@@ -45,9 +45,9 @@ impl Street {
 
     /// Starts a node that serves HTTP there, and waits until it is ready.
     #[track_caller]
-    fn start(&mut self, name: &str, http: &str) {
+    fn start(&mut self, name: &str, http: &str, more: &[&str]) {
         let mut args = vec!["up", "--name", name, "--machine", name, "--http", http];
-        args.extend(self.options.iter().map(String::as_str));
+        args.extend(self.options.iter().map(String::as_str).chain(more.iter().copied()));
         let command = self.village.command(&self.village.data(name), &args);
         let mut process = self.village.spawn(command, &format!("node {name}"));
         let http = wait_until(s(20), &format!("{name} is ready"), || {
@@ -81,7 +81,13 @@ impl Street {
     /// Starts a node again that was killed, where it served HTTP.
     #[track_caller]
     pub fn revive(&mut self, name: &str, http: &str) {
-        self.start(name, http);
+        self.start(name, http, &[]);
+    }
+
+    /// One more node, with options of its own.
+    #[track_caller]
+    pub fn add(&mut self, name: &str, more: &[&str]) {
+        self.start(name, "127.0.0.1:0", more);
     }
 
     /// What `status --json` says, or why it says nothing.

@@ -43,6 +43,7 @@ pub fn asks() -> Vec<Sample<ChannelAsk>> {
             body: Box::<str>::from(BODY),
             says: says().value,
             expiry_ms: Some(5_000_u64),
+            drawn: ClientToken::from_random([0xd0; 16]),
         }),
         sample!(ChannelAsk::Get { channel: key(), says: ClientSays::default(), known: Some(STATE) }),
         sample!(ChannelAsk::List {}),
@@ -114,9 +115,15 @@ pub fn any_heard() -> impl Strategy<Value = Message> {
 
 pub fn any_ask() -> impl Strategy<Value = ChannelAsk> {
     prop_oneof![
-        (any_key(), text(), any_says(), option::of(number())).prop_map(|(channel, body, says, expiry_ms)| {
-            ChannelAsk::Post { channel, body, says, expiry_ms }
-        }),
+        (any_key(), text(), any_says(), option::of(number()), any_token()).prop_map(
+            |(channel, body, says, expiry_ms, drawn)| ChannelAsk::Post {
+                channel,
+                body,
+                says,
+                expiry_ms,
+                drawn
+            }
+        ),
         (any_key(), any_says(), option::of(any_state())).prop_map(|(channel, says, known)| ChannelAsk::Get {
             channel,
             says,

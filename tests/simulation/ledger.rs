@@ -304,7 +304,7 @@ impl Ledger {
     }
 
     /// Puts whose loss would break a promise: acknowledged ones, and those that took the place of
-    /// such a one on some disk.
+    /// such a one on some disk, unless it was removed as well.
     pub fn is_protected(&self, images: &[&Image], op: u64) -> bool {
         let info = self.op(op);
         if info.exempt {
@@ -317,11 +317,15 @@ impl Ledger {
             return false;
         };
         let durable = images.iter().any(|image| info.dots.iter().any(|dot| image.lists(name, *dot)));
+        // A removal that saw all that the old one was, and said so, ends what was promised of it: what
+        // another proxy put in its place, unheard of there, stands for nothing but itself.
+        let removed = |old: &Op| old.dots.iter().all(|dot| self.removed.contains(&(name.clone(), *dot)));
         // Of several that took its place, one that stays is enough.
         let replaces = |old: &Op| {
             let mut others = old.replaced_by.iter().filter(|other| **other != op);
             old.acknowledged
                 && old.replaced_by.contains(&op)
+                && !removed(old)
                 && !others.any(|other| self.survives(images, *other))
         };
         let mut of_name = self.ops_of_name.get(name).into_iter().flatten();
@@ -331,4 +335,86 @@ impl Ledger {
 
 pub fn dots(versions: &[Version]) -> BTreeSet<Dot> {
     versions.iter().map(|version| version.dot).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::Stored;
+    use thorp::types::{Body, Wanted};
+
+    fn name() -> FileName {
+        FileName::parse("f").expect("valid")
+    }
+
+    fn dot(instance: u64) -> Dot {
+        Dot { counter: 1, instance: InstanceId(instance) }
+    }
+
+    /// A put of bytes of its own, with one version.
+    fn put(ledger: &mut Ledger, number: u8) -> u64 {
+        let content = ContentId([number; 32]);
+        let op = ledger.begin(Work::Put { name: name(), content, size: 1, replicas: 1 }, 0);
+        ledger.op_mut(op).dots.push(dot(op + 1));
+        op
+    }
+
+    /// A disk that lists this put, has its bytes or not, and knows all that came before it.
+    fn disk(ledger: &Ledger, op: u64, bytes: bool) -> Image {
+        let Work::Put { content, size, .. } = ledger.op(op).work else {
+            panic!("no put");
+        };
+        let version = Version {
+            dot: dot(op + 1),
+            body: Body::File { content, size },
+            mode: 0o644,
+            modified_ns: op as i64,
+            wanted: Wanted::new(1),
+            removed_s: 0,
+        };
+        let mut image = Image { extra: (0..=op).map(|op| dot(op + 1)).collect(), ..Image::default() };
+        image.names.insert(name(), vec![version]);
+        if bytes {
+            image.held.insert(content, Stored { size, bytes: Bytes::Good });
+        }
+        image
+    }
+
+    /// An acknowledged put, and one that took its place without an answer.
+    fn replaced() -> (Ledger, u64, u64) {
+        let mut ledger = Ledger::default();
+        let old = put(&mut ledger, 1);
+        let new = put(&mut ledger, 2);
+        ledger.op_mut(old).acknowledged = true;
+        ledger.op_mut(old).replaced_by.insert(new);
+        ledger.killed.insert(dot(old + 1));
+        (ledger, old, new)
+    }
+
+    #[test]
+    fn what_took_the_place_of_an_acknowledged_put_must_be_there() {
+        let (ledger, _, new) = replaced();
+        let (bare, whole) = (disk(&ledger, new, false), disk(&ledger, new, true));
+        assert!(ledger.is_protected(&[&bare], new) && !ledger.survives(&[&bare], new));
+        assert!(ledger.is_protected(&[&whole], new) && ledger.survives(&[&whole], new));
+    }
+
+    #[test]
+    fn what_took_the_place_of_a_put_that_was_removed_elsewhere_need_not() {
+        let (mut ledger, old, new) = replaced();
+        let bare = disk(&ledger, new, false);
+        ledger.removed.insert((name(), dot(old + 1)));
+        assert!(!ledger.is_protected(&[&bare], new));
+        ledger.op_mut(new).acknowledged = true;
+        assert!(ledger.is_protected(&[&bare], new), "it was promised itself");
+    }
+
+    #[test]
+    fn a_removal_that_saw_half_of_a_put_ends_nothing() {
+        let (mut ledger, old, new) = replaced();
+        let bare = disk(&ledger, new, false);
+        ledger.removed.insert((name(), dot(old + 1)));
+        ledger.op_mut(old).dots.push(dot(9));
+        assert!(ledger.is_protected(&[&bare], new));
+    }
 }

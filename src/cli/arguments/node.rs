@@ -2,8 +2,8 @@
 
 use crate::cli::units::{parse_duration, parse_size};
 use crate::config::{
-    Given, Http, Lifetime, Peer, ROLES, ScrubEvery, check_hook_tries, check_hooks_at_once,
-    parse_hook_timeout, parse_http, parse_label, parse_lifetime, parse_machine, parse_peer, parse_role,
+    Given, Http, HttpHost, Lifetime, ROLES, ScrubEvery, check_hook_tries, check_hooks_at_once,
+    parse_hook_timeout, parse_http, parse_http_host, parse_label, parse_lifetime, parse_machine, parse_role,
     parse_run_program, parse_run_user, parse_scrub_every,
 };
 use crate::types::{MachineId, Origin, Pin};
@@ -35,10 +35,11 @@ pub struct NodeArguments {
     /// alone; another port if it is taken]
     #[arg(long, value_name = "ADDR:PORT|off", env = "THORP_HTTP", hide_env_values = true, value_parser = parse_http)]
     pub http: Option<Http>,
-    /// A further name under which browsers ask for this machine, like `nas.lan`; may be repeated
-    #[arg(long = "http-host", value_name = "HOST[:PORT]", env = "THORP_HTTP_HOST", hide_env_values = true,
-          value_delimiter = ',', action = ArgAction::Append, value_parser = parse_peer)]
-    pub http_hosts: Option<Vec<Peer>>,
+    /// A further name under which browsers ask for this machine, like `nas.lan`, or `https://nas.lan` for
+    /// that of a TLS proxy in front of it; may be repeated
+    #[arg(long = "http-host", value_name = "[https://]HOST[:PORT]", env = "THORP_HTTP_HOST", hide_env_values = true,
+          value_delimiter = ',', action = ArgAction::Append, value_parser = parse_http_host)]
+    pub http_hosts: Option<Vec<HttpHost>>,
     /// Replace the copies of a machine that has been silent this long [default: 60s]
     #[arg(long, value_name = "DURATION", env = "THORP_HEAL_AFTER", hide_env_values = true,
           value_parser = parse_duration, allow_hyphen_values = true)]

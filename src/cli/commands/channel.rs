@@ -8,7 +8,8 @@ use crate::cli::json::{ChannelDocument, ChannelEvent};
 use crate::cli::session::{failure_of, with_session};
 use crate::client::ClientError;
 use crate::client::channel::{Follower, Heard};
-use crate::types::ChannelKey;
+use crate::clock;
+use crate::types::{ChannelKey, ClientToken};
 use crate::wire::channel::{ChannelAsk, ChannelReply, ClientSays};
 use serde_json::value::RawValue;
 
@@ -19,11 +20,13 @@ use serde_json::value::RawValue;
 pub fn run(context: &Context, arguments: &ChannelArguments) -> Result<Outcome, Failure> {
     match &arguments.command {
         ChannelCommand::Post(post) => {
+            let drawn = clock::entropy().map_err(|error| failure_of(ClientError::System(error)))?;
             let ask = ChannelAsk::Post {
                 channel: post.channel.clone(),
                 body: body(context, post)?.into(),
                 says: ClientSays { token: post.client_token, ..ClientSays::default() },
                 expiry_ms: post.expire.map(|expire| u64::try_from(expire.as_millis()).unwrap_or(u64::MAX)),
+                drawn: ClientToken::from_random(drawn),
             };
             show(context, &ask)
         }

@@ -6,11 +6,12 @@ use crate::cli::escape::escape;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::json::{PutDocument, PutFile};
 use crate::cli::printer::Printer;
-use crate::cli::session::{chain, failure_of, with_session};
+use crate::cli::session::{failure_of, with_session};
 use crate::cli::units::{format_bytes, format_duration};
 use crate::client::Session;
 use crate::client::put::{PutDone, PutItem, PutKind, PutReport, put};
 use crate::clock;
+use crate::documents::chain;
 use crate::transfer::Progress;
 use crate::types::FileName;
 use crate::wire::message::Selector;
@@ -39,7 +40,7 @@ pub fn run(context: &Context, arguments: &PutArguments) -> Result<Outcome, Failu
             None => wanted_now(&mut session, &walk.roots).await?,
         };
         let started = clock::now();
-        let total = walk.items.iter().map(size_of).fold(0, u64::saturating_add);
+        let total = walk.items.iter().map(|item| item.what.size()).fold(0, u64::saturating_add);
         let bar = context.printer.files_progress("storing", walk.items.len() as u64, Some(total));
         let bar = Arc::new(bar);
         let told = Arc::clone(&bar);
@@ -178,13 +179,6 @@ fn show(printer: &Printer, done: &[PutDone], took: Duration) {
                 many.len()
             ));
         }
-    }
-}
-
-fn size_of(item: &PutItem) -> u64 {
-    match item.what {
-        PutKind::File { size, .. } => size,
-        PutKind::Symlink { .. } | PutKind::Folder => 0,
     }
 }
 

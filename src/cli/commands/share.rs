@@ -29,7 +29,7 @@ pub fn run(context: &Context, arguments: &ShareArguments) -> Result<Outcome, Fai
         let address = http_address::find(&mut session, &machine).await.map_err(failure_of)?;
         let address = address.ok_or_else(http_address::nobody)?;
         let link = Link::new(name, content, arguments.expires.unwrap_or(LINK_LIVES_DEFAULT));
-        let document = link.document(session.keys(), &address.to_string());
+        let document = link.document(session.keys(), &format!("http://{address}"));
         context.printer.result(&document, |printer| {
             printer.line(format_args!("{}", document.url));
             printer.note(format_args!("it works until {}", document.expires));

@@ -4,16 +4,18 @@ use crate::cli::Context;
 use crate::cli::arguments::UpArguments;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::json::ReadyDocument;
-use crate::cli::session::{access, bind, chain, peers, runtime, secret};
+use crate::cli::session::{access, bind, peers, runtime, secret};
 use crate::cli::units::format_bytes;
 use crate::client::Access;
 use crate::config::{Http, Settings, host_name};
 use crate::discovery::socket::interfaces;
+use crate::documents::chain;
 use crate::messages;
 use crate::node::{Node, NodeError, Options, RunOptions};
 use crate::roles::machine::machine_id;
 use crate::store::Store;
 use crate::types::MachineId;
+use crate::web::guard::Host;
 use crate::web::{self, Place, Server};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -108,7 +110,7 @@ fn keep_memory_small() {
 struct Serving {
     place: Option<Place>,
     access: Access,
-    hosts: Vec<(String, Option<u16>)>,
+    hosts: Vec<Host>,
 }
 
 impl Serving {
@@ -120,8 +122,13 @@ impl Serving {
             Http::At(address) => Some(Place::At(address)),
         };
         let own = [host_name(), settings.node.name.clone()];
-        let own = own.iter().flat_map(|name| [(name.to_string(), None), (format!("{name}.local"), None)]);
-        let given = settings.node.http_hosts.iter().map(|peer| (peer.host.to_string(), peer.port));
+        let own = own.iter().flat_map(|name| [name.to_string(), format!("{name}.local")]);
+        let own = own.map(|name| Host { name, port: None, is_https: false });
+        let given = settings.node.http_hosts.iter().map(|host| Host {
+            name: host.at.host.to_string(),
+            port: host.at.port,
+            is_https: host.is_https,
+        });
         Ok(Serving { place, access, hosts: own.chain(given).collect() })
     }
 

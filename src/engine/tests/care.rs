@@ -214,6 +214,34 @@ fn copies_move_to_a_machine_that_joins_empty() {
 }
 
 #[test]
+fn copies_move_until_the_difference_is_small_and_never_back() {
+    // What machines say of their room is two seconds old.
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(3_000);
+    usage(&mut cluster, 1, 0);
+    cluster.run(2_000);
+    for n in 1..=60 {
+        cluster.put(&format!("f{n}"), n, 1);
+    }
+    cluster.run(9_000);
+    let held = |cluster: &Cluster| [0, 1].map(|at| cluster.hosts[at].disk.held.len());
+    assert_eq!(held(&cluster), [60, 0]);
+    let mut moved = Vec::new();
+    for _ in 0..60 {
+        for at in 0..2 {
+            let free = 100_000 - 1_000 * held(&cluster)[at] as u64;
+            usage(&mut cluster, at, free);
+        }
+        cluster.run(2_000);
+        moved.push(held(&cluster)[1]);
+    }
+    assert!(moved.is_sorted(), "{moved:?}");
+    let [full, emptier] = held(&cluster);
+    assert!(full >= emptier && full - emptier <= 20, "{moved:?}");
+    assert!((1..=60).all(|n| cluster.copies(n) == 1));
+}
+
+#[test]
 fn why_tells_what_is_waited_for() {
     let mut cluster = Cluster::new(&[AUTO; 3]);
     cluster.run(3_000);
@@ -263,4 +291,23 @@ fn two_clusters_with_files_are_one_only_when_somebody_says_so() {
         cluster.agreed() && cluster.hosts.iter().all(|host| host.disk.names.len() == 2)
     });
     assert!(cluster.row("a").is_some() && cluster.row("b").is_some());
+}
+
+#[test]
+fn what_is_stored_alone_is_told_soon_and_what_comes_together_is_told_together() {
+    let mut cluster = Cluster::new(&[AUTO; 2]);
+    cluster.run(8_000);
+    let at = (0..2).find(|at| Some(*at) != cluster.leader()).expect("one that follows");
+    let now = cluster.now;
+    let engine = cluster.hosts[at].engine.as_mut().expect("it runs");
+    let mut stored = |ms: u64, n: u8| {
+        let then = now.plus(ms);
+        engine.handle(then, Input::ContentStored { content: content(n), size: 1_000 });
+        engine.keeper.flush_at().map(|at| at.since(now))
+    };
+    assert_eq!(stored(0, 1), None, "told at once");
+    assert_eq!([stored(0, 2), stored(0, 3)], [Some(1); 2], "that was alone");
+    assert_eq!(stored(1, 4), None, "told with both");
+    assert_eq!([stored(1, 5), stored(5, 6)], [Some(6); 2], "those were several");
+    assert_eq!(stored(6, 7), None);
 }

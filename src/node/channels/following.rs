@@ -8,12 +8,13 @@ use crate::channels::feed::{Changes, Cursor, Mirror};
 use crate::clock;
 use crate::limits::{
     CHANNEL_BYTES_MAX, CHANNEL_CLIENTS_MAX, CHANNEL_FOLLOW_PACE, CHANNEL_FOLLOW_PATIENCE,
-    CHANNEL_FOLLOW_RETRY, CHANNEL_ROOM_RETRY, CHANNELS_FOLLOWED_MAX,
+    CHANNEL_FOLLOW_RETRY, CHANNEL_FOLLOW_RETRY_MAX, CHANNEL_ROOM_RETRY, CHANNELS_FOLLOWED_MAX,
 };
 use crate::transfer::connection::{ConnectionError, dial_any};
 use crate::types::{ChannelKey, NodeRoute};
 use crate::wire::channel::{ChannelAsk, ChannelRefusal, ChannelReply};
 use crate::wire::message::Purpose;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OwnedSemaphorePermit, watch};
 use tokio::time::Instant;
@@ -24,9 +25,15 @@ pub(super) struct Tap {
     bell: watch::Sender<()>,
     /// What the proxy tells, while another node leads.
     mirror: Mutex<Mirror>,
+    /// Followers that are clients of this node, and not other nodes.
+    own: AtomicUsize,
 }
 
 impl Tap {
+    fn is_for_own(&self) -> bool {
+        self.own.load(Ordering::Relaxed) > 0
+    }
+
     /// Wakes the followers.
     pub(super) fn ring(&self) {
         self.bell.send_replace(());
@@ -59,6 +66,7 @@ pub struct Follow {
     bell: watch::Receiver<()>,
     cursor: Cursor,
     waiting: bool,
+    is_own: bool,
     /// Until then the first look is waited for in silence: the proxy is being dialled.
     patience: Instant,
     next: Instant,
@@ -71,21 +79,39 @@ impl Hub {
     /// `Busy` when too many channels are followed here.
     pub fn follow(self: &Arc<Hub>, key: &ChannelKey) -> Result<Follow, ChannelRefusal> {
         let mut inner = self.lock();
-        let tap = match inner.taps.get(key) {
-            Some(tap) => Arc::clone(tap),
-            None if inner.taps.len() >= CHANNELS_FOLLOWED_MAX => return Err(ChannelRefusal::Busy),
-            None => {
-                let tap = Tap { key: key.clone(), bell: watch::Sender::new(()), mirror: Mutex::default() };
-                let tap = Arc::new(tap);
-                inner.taps.insert(key.clone(), Arc::clone(&tap));
-                tokio::spawn(mirror(Arc::clone(self), Arc::clone(&tap)));
-                tap
-            }
-        };
+        let is_counted = inner.taps.get(key).is_some_and(|tap| tap.is_for_own());
+        let counted = || inner.taps.values().filter(|tap| tap.is_for_own()).count();
+        if !is_counted && counted() >= CHANNELS_FOLLOWED_MAX {
+            return Err(ChannelRefusal::Busy);
+        }
+        Ok(self.begin_follow(&mut inner, key, true))
+    }
+
+    /// The same for another node or a command. Each has a connection of its own, of which there are few
+    /// enough; they do not take the room of our own clients, nor these theirs.
+    pub(super) fn follow_for_peer(self: &Arc<Hub>, key: &ChannelKey) -> Follow {
+        self.begin_follow(&mut self.lock(), key, false)
+    }
+
+    fn begin_follow(self: &Arc<Hub>, inner: &mut Inner, key: &ChannelKey, is_own: bool) -> Follow {
+        let tap = inner.taps.get(key).map(Arc::clone).unwrap_or_else(|| {
+            let (bell, own) = (watch::Sender::new(()), AtomicUsize::new(0));
+            let tap = Arc::new(Tap { key: key.clone(), bell, mirror: Mutex::default(), own });
+            inner.taps.insert(key.clone(), Arc::clone(&tap));
+            tokio::spawn(mirror(Arc::clone(self), Arc::clone(&tap)));
+            tap
+        });
+        tap.own.fetch_add(usize::from(is_own), Ordering::Relaxed);
         let bell = tap.bell.subscribe();
         let (hub, cursor) = (Arc::clone(self), Cursor::default());
         let (next, patience) = (Instant::now(), Instant::now() + CHANNEL_FOLLOW_PATIENCE);
-        Ok(Follow { hub, tap, bell, cursor, waiting: false, patience, next })
+        Follow { hub, tap, bell, cursor, waiting: false, is_own, patience, next }
+    }
+}
+
+impl Drop for Follow {
+    fn drop(&mut self) {
+        self.tap.own.fetch_sub(usize::from(self.is_own), Ordering::Relaxed);
     }
 }
 
@@ -144,6 +170,7 @@ impl Follow {
 /// Keeps the copy of a channel for as long as somebody follows it here.
 async fn mirror(hub: Arc<Hub>, tap: Arc<Tap>) {
     let mut standing = hub.standing.subscribe();
+    let mut pause = CHANNEL_FOLLOW_RETRY;
     while !forget(&mut hub.lock(), &tap) {
         let now = standing.borrow_and_update().clone();
         let proxy = now.proxy.as_ref().map(|route| route.node);
@@ -152,19 +179,25 @@ async fn mirror(hub: Arc<Hub>, tap: Arc<Tap>) {
         let followed = async {
             match now.proxy.as_ref().filter(|_| !now.leads) {
                 Some(route) => {
-                    if let Err(error) = follow_proxy(&hub, &tap, route).await {
+                    let mut complete = false;
+                    if let Err(error) = follow_proxy(&hub, &tap, route, &mut complete).await {
                         tracing::debug!(channel = %tap.key, %error, "the proxy is not followed");
                     }
                     tap.mirror().lose();
                     tap.ring();
-                    tokio::time::sleep(CHANNEL_FOLLOW_RETRY).await;
+                    if complete {
+                        pause = CHANNEL_FOLLOW_RETRY;
+                    }
+                    tokio::time::sleep(pause).await;
+                    // A proxy that refuses is asked less and less often.
+                    pause = (2 * pause).min(CHANNEL_FOLLOW_RETRY_MAX);
                 }
                 None => std::future::pending().await,
             }
         };
         tokio::select! {
             () = followed => {}
-            _ = other => {}
+            _ = other => pause = CHANNEL_FOLLOW_RETRY,
             () = tap.bell.closed() => {}
         }
         tap.mirror().lose();
@@ -181,7 +214,13 @@ fn forget(inner: &mut Inner, tap: &Tap) -> bool {
     unheard
 }
 
-async fn follow_proxy(hub: &Hub, tap: &Tap, route: &NodeRoute) -> Result<(), ConnectionError> {
+/// Follows until the connection ends; `complete` tells whether anything came of it.
+async fn follow_proxy(
+    hub: &Hub,
+    tap: &Tap,
+    route: &NodeRoute,
+    complete: &mut bool,
+) -> Result<(), ConnectionError> {
     let endpoint = hub.upstream.endpoint();
     let connection = dial_any(&route.addresses, endpoint, Purpose::Channels, Some(route.node)).await?;
     let (mut reader, mut writer) = connection.split();
@@ -196,7 +235,10 @@ async fn follow_proxy(hub: &Hub, tap: &Tap, route: &NodeRoute) -> Result<(), Con
                 ChannelReply::Reset => mirror.reset(),
                 ChannelReply::Update { client, body } => mirror.update(client, body.into()),
                 ChannelReply::Gone { client } => mirror.gone(&client),
-                ChannelReply::Complete => mirror.complete(),
+                ChannelReply::Complete => {
+                    mirror.complete();
+                    *complete = true;
+                }
                 ChannelReply::Wait => mirror.lose(),
                 _ => return Ok(()),
             }

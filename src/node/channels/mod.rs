@@ -14,15 +14,16 @@ mod following;
 mod serving;
 mod upstream;
 
+pub use crate::channels::feed::Changes;
 pub use following::{Follow, Happening, Room};
 pub(super) use serving::serve;
 
 use crate::channels::body::Body;
 use crate::channels::{Beginning, Channels, Heard};
 use crate::clock::{self, Moment};
-use crate::limits::{CHANNEL_LISTS_BYTES_MAX, CHANNELS_HEARD_INTERVAL_MS};
+use crate::limits::{CHANNEL_LISTS_BYTES_MAX, CHANNELS_HEARD_INTERVAL_MS, CHANNELS_IDLE_INTERVAL_MS};
 use crate::transfer::connection::Endpoint;
-use crate::types::{ChannelKey, ClientToken, NodeRoute};
+use crate::types::{ChannelKey, NodeRoute};
 use crate::wire::channel::{ChannelAsk, ChannelRefusal, ChannelReply};
 use bytes::Bytes;
 use following::Tap;
@@ -64,8 +65,8 @@ struct Inner {
     table: Option<Channels>,
     /// From the proxy, and when.
     heard: Option<(Heard, Moment)>,
-    /// When the proxy's successor was last told.
-    told: Option<Moment>,
+    /// When the proxy's possible successors were last told, and how many they were.
+    told: Option<(Moment, usize)>,
     /// Nothing is given out yet, and followers wait for it.
     closed: bool,
     taps: BTreeMap<ChannelKey, Arc<Tap>>,
@@ -152,22 +153,21 @@ impl Hub {
         if !self.standing.borrow().leads {
             return None;
         }
-        // Reading it and drawing a token takes longer than all the rest: not under the lock.
-        let (body, drawn) = match ask {
-            ChannelAsk::Post { body, .. } => match (Body::parse(body), clock::entropy()) {
-                (Ok(body), Ok(drawn)) => (Some(body), ClientToken::from_random(drawn)),
-                (Err(refusal), _) => return Some(refusal.into()),
-                (_, Err(_)) => return Some(ChannelRefusal::Busy.into()),
+        // Reading it takes longer than all the rest: not under the lock.
+        let body = match ask {
+            ChannelAsk::Post { body, .. } => match Body::parse(body) {
+                Ok(body) => Some(body),
+                Err(refusal) => return Some(refusal.into()),
             },
-            _ => (None, ClientToken::from_random([0; 16])),
+            _ => None,
         };
         let mut inner = self.lock();
         let now = clock::now();
         let table = inner.table.as_mut()?;
         let plain = |reply| (reply, String::new());
         let answered = match (ask, &body) {
-            (ChannelAsk::Post { channel, says, expiry_ms, .. }, Some(body)) => {
-                table.post(now, (channel, body), says, *expiry_ms, drawn)
+            (ChannelAsk::Post { channel, says, expiry_ms, drawn, .. }, Some(body)) => {
+                table.post(now, (channel, body), says, *expiry_ms, *drawn)
             }
             (ChannelAsk::Get { channel, says, known }, _) => Ok(table.get(now, channel, says, *known)),
             (ChannelAsk::List, _) => Ok(plain(table.list(now))),
@@ -191,7 +191,13 @@ impl Hub {
         }
         match take_room(&self.room[0], text.len()) {
             Some(room) => Answer { reply, list: List { text, _room: Some(room) } },
-            None => ChannelRefusal::Busy.into(),
+            None => match reply {
+                // It was stored, and who does not hear its token now cannot post again.
+                ChannelReply::Bodies { token: token @ Some(_), .. } => {
+                    ChannelReply::NoUpdate { late: false, token }.into()
+                }
+                _ => ChannelRefusal::Busy.into(),
+            },
         }
     }
 
@@ -254,8 +260,7 @@ impl Hub {
                 inner.closed = true;
             }
             (Some(table), false) => {
-                let own = Heard { server_time_ms: table.server_time_ms(now), expiry_ms_max: 0 };
-                inner.heard = Some((table.heard(now).unwrap_or(own), now));
+                inner.heard = Some((table.heard(now), now));
                 inner.table = None;
             }
             (Some(_), true) | (None, false) => {}
@@ -264,6 +269,13 @@ impl Hub {
         inner.taps.values().for_each(|tap| tap.ring());
         drop(inner);
         self.earlier.notify_one();
+    }
+
+    /// Whether somebody leads, as far as this node knows.
+    #[must_use]
+    pub fn has_proxy(&self) -> bool {
+        let standing = self.standing.borrow();
+        standing.leads || standing.proxy.is_some()
     }
 
     /// Whether that is what is known already, without making a route of it.
@@ -280,14 +292,17 @@ impl Hub {
         inner.heard = Some((Heard { server_time_ms, ..heard }, now));
     }
 
-    /// What is to be told to the others, once a second while there is a channel.
-    pub(super) fn due(&self, now: Moment) -> Option<Heard> {
+    /// What is to be told to the `others`, of whom there are so many: once a second while there is a
+    /// channel, else now and then and when somebody comes, as answers carry the time without one, too.
+    pub(super) fn due(&self, now: Moment, others: usize) -> Option<Heard> {
         let mut inner = self.lock();
-        if inner.told.is_some_and(|told| now.since(told) < CHANNELS_HEARD_INTERVAL_MS) {
+        let heard = inner.table.as_ref()?.heard(now);
+        let is_idle = heard.expiry_ms_max == 0;
+        let pause_ms = if is_idle { CHANNELS_IDLE_INTERVAL_MS } else { CHANNELS_HEARD_INTERVAL_MS };
+        if inner.told.is_some_and(|(told, them)| them == others && now.since(told) < pause_ms) {
             return None;
         }
-        let heard = inner.table.as_ref()?.heard(now)?;
-        inner.told = Some(now);
+        inner.told = Some((now, others));
         Some(heard)
     }
 }

@@ -17,13 +17,10 @@ pub(in super::super) async fn serve(connection: Connection, hub: &Arc<Hub>) -> R
     writer.set_timeout(Some(PEER_GONE_TIMEOUT));
     while let Some((ask, _)) = reader.read::<ChannelAsk>().await? {
         let answer = if let ChannelAsk::Follow { channel } = &ask {
-            match hub.follow(channel) {
-                Ok(follow) if hub.standing.borrow().leads => {
-                    return tell(follow, hub, &mut reader, &mut writer).await;
-                }
-                Ok(_) => None,
-                Err(refusal) => Some(refusal.into()),
+            if hub.standing.borrow().leads {
+                return tell(hub.follow_for_peer(channel), hub, &mut reader, &mut writer).await;
             }
+            None
         } else {
             hub.answer(&ask)
         };

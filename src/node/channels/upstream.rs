@@ -48,7 +48,8 @@ impl Upstream {
     }
 
     /// Asks the proxy. A connection that turns out to be broken is tried anew once: to post, or to
-    /// leave, a second time does no more than once.
+    /// leave, a second time does no more than once, and a new client that has posted already is known by
+    /// the token that was drawn for it.
     pub(super) async fn ask(&self, route: &NodeRoute, ask: &ChannelAsk) -> Option<Answer> {
         let asking = async {
             match self.send(route, ask.clone())?.await {

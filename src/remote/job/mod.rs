@@ -138,6 +138,8 @@ struct State {
     /// The program does not read any more.
     deaf: bool,
     closed: [bool; 2],
+    /// Whoever started it has suspended it.
+    suspended: bool,
 }
 
 impl Jobs {
@@ -313,6 +315,7 @@ impl Job {
             input_ends: false,
             deaf: false,
             closed: [false; 2],
+            suspended: false,
         };
         let (state, orders) = (Mutex::new(state), Mutex::new(orders));
         let (changed, _) = watch::channel(0);
@@ -371,6 +374,16 @@ impl Job {
         self.order(&SupervisorOrder::Signal(signal));
     }
 
+    /// A signal of whoever follows it.
+    fn pass(&self, signal: JobSignal) {
+        match signal {
+            JobSignal::Suspend => self.state().suspended = true,
+            JobSignal::Continue => self.state().suspended = false,
+            _ => {}
+        }
+        self.signal(signal);
+    }
+
     fn resize(&self, size: TerminalSize) {
         if let Some(terminal) = &self.terminal {
             let _ = process::resize(terminal, size);
@@ -384,21 +397,22 @@ impl Job {
 
     /// It has ended, and all of its output is there.
     fn finish(&self, end: JobEnd) {
+        tracing::info!(job = %self.id, ?end, "a program has ended");
+        *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let record = {
             let mut state = self.state();
             state.record.end = Some((&end).into());
             state.record.ended_ms = clock::wall().0;
+            state.end = Some(end);
             state.record.clone()
         };
-        tracing::info!(job = %self.id, ?end, "a program has ended");
-        if let Err(error) = record.save(&self.folder) {
-            tracing::warn!(%error, job = %self.id, "the end of a job cannot be written down");
-        }
-        *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        self.state().end = Some(end);
         self.output.set_floor(None);
         self.input.notify_all();
         self.tell_change();
+        // Nobody waits for this: if the power fails first, it was lost with its node, as far as is known.
+        if let Err(error) = record.save(&self.folder) {
+            tracing::warn!(%error, job = %self.id, "the end of a job cannot be written down");
+        }
     }
 
     // ---- sessions ----
@@ -434,12 +448,14 @@ impl Job {
     }
 
     /// A session is over. A job that needs one ends some time after its last.
-    fn leave(self: &Arc<Job>, session: u64) {
+    fn leave(self: &Arc<Job>, session: u64, silent: bool) {
         let alone_since = {
             let mut state = self.state();
             let taken = state.sessions.remove(&session).unwrap_or(0);
             state.taken = state.taken.max(taken);
-            (state.sessions.is_empty() && state.end.is_none()).then_some(state.sessions_begun)
+            // A command that was suspended with its program says nothing, and comes back when it goes on.
+            let suspended = silent && state.suspended;
+            (state.sessions.is_empty() && state.end.is_none() && !suspended).then_some(state.sessions_begun)
         };
         self.set_floor();
         self.tell_change();

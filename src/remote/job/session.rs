@@ -12,6 +12,7 @@ use crate::wire::message::{ErrorCode, Hello};
 use crate::wire::run::{OutputStream, RunFrame, Start, SupervisorOrder};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::time::timeout;
 
 /// Output that is sent before the command has put it where it belongs.
@@ -108,11 +109,13 @@ pub(super) async fn say(writer: &mut FrameWriter, frame: &RunFrame) -> Result<()
 struct Attendance {
     job: Arc<Job>,
     session: u64,
+    /// The command fell silent, rather than going.
+    silent: AtomicBool,
 }
 
 impl Drop for Attendance {
     fn drop(&mut self) {
-        self.job.leave(self.session);
+        self.job.leave(self.session, self.silent.load(Ordering::Relaxed));
     }
 }
 
@@ -128,7 +131,7 @@ async fn attend(
         Ok(session) => session,
         Err(error) => return refuse(&mut writer, error).await,
     };
-    let attendance = Attendance { job, session };
+    let attendance = Attendance { job, session, silent: AtomicBool::new(false) };
     let job = &attendance.job;
     let (input_upto, over) = {
         let state = job.state();
@@ -143,10 +146,12 @@ async fn attend(
         terminal: job.terminal.is_some(),
     };
     say(&mut writer, &attached).await?;
-    tokio::select! {
+    let ended = tokio::select! {
         told = tell(job, session, output, &mut writer) => told,
         heard = hear(job, session, &mut reader) => heard,
-    }
+    };
+    attendance.silent.store(matches!(ended, Err(ConnectionError::Timeout { .. })), Ordering::Relaxed);
+    ended
 }
 
 /// Takes in what the command says, until it closes the connection.
@@ -163,7 +168,7 @@ async fn hear(job: &Arc<Job>, session: u64, reader: &mut FrameReader) -> Result<
                 })?;
             }
             RunFrame::InputEnd { upto } => job.end_input(session, upto),
-            RunFrame::Signal { signal } => job.signal(signal),
+            RunFrame::Signal { signal } => job.pass(signal),
             RunFrame::Resize { size } => job.resize(size),
             RunFrame::Stop { .. } => job.order(&SupervisorOrder::Stop),
             _ => {}
@@ -188,7 +193,15 @@ async fn tell(
         };
         // What the command has not put where it belongs waits here, not in its memory.
         while output.position() < job.taken_by(session) + AHEAD_BYTES {
-            let (back, batch) = read_batch(job, output).await;
+            let (back, batch) = match read_batch(job, output).await {
+                Ok(read) => read,
+                Err(error) => {
+                    tracing::warn!(%error, job = %job.id, "output of a job cannot be read");
+                    let message = format!("its output cannot be read there: {error}");
+                    fail(writer, ErrorCode::Disk, &message).await?;
+                    return std::future::pending().await; // until the command goes
+                }
+            };
             output = back;
             if batch.is_empty() {
                 break;
@@ -224,17 +237,17 @@ async fn tell(
 type Batch = Vec<(OutputStream, u64, Vec<u8>)>;
 
 /// Reads what there is, at most [`BATCH_FRAMES`] frames of it.
-async fn read_batch(job: &Arc<Job>, mut output: OutputReader) -> (OutputReader, Batch) {
+async fn read_batch(job: &Arc<Job>, mut output: OutputReader) -> std::io::Result<(OutputReader, Batch)> {
     if output.position() >= *job.output.end().borrow() {
-        return (output, Batch::new());
+        return Ok((output, Batch::new()));
     }
-    let (of, from) = (Arc::clone(job), output.position());
+    let of = Arc::clone(job);
     let read = tokio::task::spawn_blocking(move || {
         let mut batch = Batch::new();
         while batch.len() < BATCH_FRAMES {
             let from = output.position();
-            match output.next(&of.output, JOB_OUTPUT_FRAME_BYTES) {
-                Ok(Some((stream, mut bytes))) => match batch.last_mut() {
+            match output.next(&of.output, JOB_OUTPUT_FRAME_BYTES)? {
+                Some((stream, mut bytes)) => match batch.last_mut() {
                     // Many small writes become few frames.
                     Some((last, _, before))
                         if *last == stream && before.len() + bytes.len() <= JOB_OUTPUT_FRAME_BYTES =>
@@ -243,16 +256,12 @@ async fn read_batch(job: &Arc<Job>, mut output: OutputReader) -> (OutputReader, 
                     }
                     _ => batch.push((stream, from, bytes)),
                 },
-                Ok(None) => break,
-                Err(error) => {
-                    tracing::warn!(%error, job = %of.id, "output of a job cannot be read");
-                    break;
-                }
+                None => break,
             }
         }
-        (output, batch)
+        Ok((output, batch))
     });
-    read.await.unwrap_or_else(|_| (job.output.reader(from), Batch::new()))
+    read.await.unwrap_or_else(|_| Err(std::io::Error::other("the reading stopped")))
 }
 
 /// Processes that want a processor, on average of the last minute, in thousandths of the processors.

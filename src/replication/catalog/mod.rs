@@ -57,6 +57,8 @@ pub struct Catalog {
     trash: Trash,
     /// Names with several versions, and names of a file or link that other names lie under.
     conflicts: BTreeSet<FileName>,
+    /// How often a name came into that set or left it.
+    conflicts_changed: u64,
     /// Wrapping sums of the hashes of the names in each bucket.
     buckets: Vec<u64>,
     /// Wrapping sum of the buckets.
@@ -113,6 +115,7 @@ impl Catalog {
             contents: Contents::default(),
             trash: Trash::default(),
             conflicts: BTreeSet::new(),
+            conflicts_changed: 0,
             buckets: vec![0; SYNC_BUCKETS],
             store_digest: 0,
         }
@@ -271,6 +274,12 @@ impl Catalog {
         &self.conflicts
     }
 
+    /// How often a name became one of [`Catalog::conflicts`], or ceased to be one.
+    #[must_use]
+    pub fn conflicts_changed(&self) -> u64 {
+        self.conflicts_changed
+    }
+
     /// All dots seen.
     #[must_use]
     pub fn context(&self) -> &CausalContext {
@@ -375,11 +384,8 @@ impl Catalog {
             self.contents.remove(&version);
         }
 
-        if count > 1 || (file && self.is_folder(name.as_str())) {
-            self.conflicts.insert(name.clone());
-        } else {
-            self.conflicts.remove(name);
-        }
+        let is_conflict = count > 1 || (file && self.is_folder(name.as_str()));
+        self.set_conflict(name, is_conflict);
         if live != was_live {
             self.recheck_folders(name);
         }
@@ -405,13 +411,16 @@ impl Catalog {
             let Ok(folder) = FileName::parse(folder) else { continue };
             let versions = self.versions(&folder);
             if versions.iter().any(is_file) {
-                if versions.len() > 1 || self.is_folder(folder.as_str()) {
-                    self.conflicts.insert(folder);
-                } else {
-                    self.conflicts.remove(&folder);
-                }
+                let is_conflict = versions.len() > 1 || self.is_folder(folder.as_str());
+                self.set_conflict(&folder, is_conflict);
             }
         }
+    }
+
+    fn set_conflict(&mut self, name: &FileName, is_conflict: bool) {
+        let changed =
+            if is_conflict { self.conflicts.insert(name.clone()) } else { self.conflicts.remove(name) };
+        self.conflicts_changed += u64::from(changed);
     }
 
     fn count(&mut self, name_hash: u64, before: u64, after: u64) {

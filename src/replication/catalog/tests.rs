@@ -104,6 +104,8 @@ impl Replica {
             assert!(same || merged.contents.contains(&content));
         }
         check(&self.catalog);
+        let differ = before.conflicts() != self.catalog.conflicts();
+        assert!(!differ || before.conflicts_changed() != self.catalog.conflicts_changed());
         assert_same(&self.disk.load(), &self.catalog);
         merged
     }

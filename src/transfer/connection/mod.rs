@@ -299,7 +299,7 @@ async fn accept(
 
 /// Small frames go at once; a vanished peer is noticed even where nothing is being sent. All of
 /// it is a help where the system has it: failure is not an error.
-fn prepare(tcp: &TcpStream) {
+pub(crate) fn prepare(tcp: &TcpStream) {
     let _ = tcp.set_nodelay(true);
     let socket = socket2::SockRef::from(tcp);
     let keepalive =

@@ -13,8 +13,7 @@ mod activity;
 mod watcher;
 
 use super::Web;
-use super::accept::stop;
-use super::stream::{self, PING_INTERVAL};
+use super::stream;
 use activity::Activity;
 use axum::extract::State;
 use axum::response::Response;
@@ -23,38 +22,30 @@ use serde::Serialize;
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::broadcast;
-use tokio::sync::mpsc::Sender;
 
 /// Events that a reader may be behind.
 const BEHIND_MAX: usize = 256;
 /// What happened last, for those who come.
 const ACTIVITIES_MAX: usize = 50;
 
-/// An event: its kind and its JSON.
-#[derive(Clone, Debug)]
-struct Event {
-    kind: &'static str,
-    id: u64,
-    data: Arc<str>,
-}
-
 /// Where events come from, and how things stand.
 pub(crate) struct Feed {
-    events: broadcast::Sender<Event>,
+    /// As they are sent: all readers share the text, so that one who takes nothing owns none.
+    events: broadcast::Sender<Bytes>,
     latest: Mutex<Latest>,
 }
 
-/// How things stand, for those who come.
+/// How things stand, for those who come: events without an id.
 #[derive(Default)]
 struct Latest {
     next: u64,
     watched: bool,
     /// What happened up to then was told, milliseconds since 1970.
     watched_until_ms: u64,
-    status: Option<Arc<str>>,
-    proxy: Option<Arc<str>>,
-    transfers: Option<Arc<str>>,
-    activities: VecDeque<Arc<str>>,
+    status: Option<Bytes>,
+    proxy: Option<Bytes>,
+    transfers: Option<Bytes>,
+    activities: VecDeque<Bytes>,
 }
 
 impl Default for Feed {
@@ -71,7 +62,7 @@ impl Feed {
     /// Tells all who look.
     fn tell(&self, kind: &'static str, document: &impl Serialize) {
         let Ok(text) = serde_json::to_string(document) else { return };
-        let data: Arc<str> = text.into();
+        let standing = stream::event(kind, None, &text);
         let mut latest = self.latest();
         let place = match kind {
             "status" => Some(&mut latest.status),
@@ -80,37 +71,31 @@ impl Feed {
             _ => None,
         };
         if let Some(place) = place {
-            if place.as_ref() == Some(&data) {
+            if place.as_ref() == Some(&standing) {
                 return;
             }
-            *place = Some(Arc::clone(&data));
-        }
-        if kind == "activity" {
-            latest.activities.push_back(Arc::clone(&data));
+            *place = Some(standing);
+        } else if kind == "activity" {
+            latest.activities.push_back(standing);
             if latest.activities.len() > ACTIVITIES_MAX {
                 latest.activities.pop_front();
             }
         }
         latest.next += 1;
-        let id = latest.next;
         // With the lock held, so that ids rise in the order of telling. Nobody may be looking.
-        let _ = self.events.send(Event { kind, id, data });
+        let _ = self.events.send(stream::event(kind, Some(latest.next), &text));
     }
 
     fn happened(&self, activity: &Activity) {
         self.tell("activity", activity);
     }
 
-    /// How things stand, and what comes after that.
-    fn join(&self) -> (Vec<Event>, broadcast::Receiver<Event>) {
+    /// How things stand, what happened before if `with_past`, and what comes after that.
+    fn join(&self, with_past: bool) -> (VecDeque<Bytes>, broadcast::Receiver<Bytes>) {
         let latest = self.latest();
-        let id = latest.next;
-        let event = |kind| move |data: &Arc<str>| Event { kind, id, data: Arc::clone(data) };
-        let standing =
-            [("proxy", &latest.proxy), ("status", &latest.status), ("transfers", &latest.transfers)];
-        let standing = standing.into_iter().filter_map(|(kind, data)| data.as_ref().map(event(kind)));
-        let activities = latest.activities.iter().map(event("activity"));
-        (standing.chain(activities).collect(), self.events.subscribe())
+        let standing = [&latest.proxy, &latest.status, &latest.transfers].into_iter().flatten();
+        let past = latest.activities.iter().filter(|_| with_past);
+        (standing.chain(past).cloned().collect(), self.events.subscribe())
     }
 
     fn readers(&self) -> usize {
@@ -133,60 +118,39 @@ struct HelloNode<'web> {
 
 /// `GET /api/events`.
 pub(super) async fn events(State(web): State<Arc<Web>>) -> Response {
-    let (feed, body) = stream::pieces();
-    tokio::spawn(async move {
-        let hello = HelloDocument {
-            node: HelloNode { id: web.node.to_string(), name: &web.name },
-            version: env!("CARGO_PKG_VERSION"),
-            secured: web.secured,
-        };
-        let hello = serde_json::to_string(&hello).unwrap_or_default();
-        let (standing, coming) = web.feed.join();
-        watcher::begin(&web);
-        if send(&feed, stream::event("hello", None, &hello)).await.is_some() {
-            read(&web, &feed, standing, coming).await;
-        }
-    });
-    stream::events(body)
+    let hello = HelloDocument {
+        node: HelloNode { id: web.node.to_string(), name: &web.name },
+        version: env!("CARGO_PKG_VERSION"),
+        secured: web.secured,
+    };
+    let hello = stream::event("hello", None, &serde_json::to_string(&hello).unwrap_or_default());
+    let (mut standing, coming) = web.feed.join(true);
+    watcher::begin(&web);
+    standing.push_front(hello);
+    let (reader, response) = stream::open();
+    tokio::spawn(reader.feed(web.stopping.clone(), Look { web, standing, coming }));
+    response
 }
 
-/// Feeds one reader until it goes or the node is stopped.
-async fn read(
-    web: &Web,
-    feed: &Sender<std::io::Result<Bytes>>,
-    standing: Vec<Event>,
-    mut coming: broadcast::Receiver<Event>,
-) -> Option<()> {
-    for event in standing {
-        send(feed, stream::event(event.kind, Some(event.id), &event.data)).await?;
-    }
-    let mut stopping = web.stopping.clone();
-    loop {
-        let event = tokio::select! {
-            event = coming.recv() => event,
-            () = tokio::time::sleep(PING_INTERVAL) => {
-                send(feed, stream::ping()).await?;
-                continue;
-            }
-            () = feed.closed() => return None,
-            () = stop(&mut stopping) => return None,
-        };
-        match event {
-            Ok(event) => send(feed, stream::event(event.kind, Some(event.id), &event.data)).await?,
+/// What one reader sees.
+struct Look {
+    web: Arc<Web>,
+    standing: VecDeque<Bytes>,
+    coming: broadcast::Receiver<Bytes>,
+}
+
+impl stream::Source for Look {
+    async fn next(&mut self) -> Option<Bytes> {
+        if let Some(event) = self.standing.pop_front() {
+            return Some(event);
+        }
+        match self.coming.recv().await {
+            Ok(event) => Some(event),
             Err(broadcast::error::RecvError::Lagged(_)) => {
-                let (standing, now) = web.feed.join();
-                coming = now;
-                send(feed, stream::event("files", None, watcher::EVERYTHING)).await?;
-                for event in standing.into_iter().filter(|event| event.kind != "activity") {
-                    send(feed, stream::event(event.kind, Some(event.id), &event.data)).await?;
-                }
+                (self.standing, self.coming) = self.web.feed.join(false);
+                Some(stream::event("files", None, watcher::EVERYTHING))
             }
-            Err(broadcast::error::RecvError::Closed) => return None,
+            Err(broadcast::error::RecvError::Closed) => None,
         }
     }
-}
-
-/// `None` once the reader is gone.
-async fn send(feed: &Sender<std::io::Result<Bytes>>, piece: Bytes) -> Option<()> {
-    feed.send(Ok(piece)).await.ok()
 }

@@ -1,7 +1,8 @@
 //! What changes a file that is there: its number of copies, to the trash, and back. Shell.
 
 use super::super::Web;
-use super::super::accept::whole_body;
+use super::super::body::whole_body;
+use super::super::headers::body_type;
 use super::super::refusal::{Refusal, json};
 use super::{flag, name_in, parameters};
 use crate::client::ClientError;
@@ -9,7 +10,7 @@ use crate::documents::{FileRow, NodeNames};
 use crate::limits::{HTTP_JSON_BYTES_MAX, REPLICAS_MAX};
 use crate::wire::message::{Reply, Request as Ask};
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, StatusCode, Uri, header};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -83,12 +84,11 @@ pub(in crate::web) async fn restore(State(web): State<Arc<Web>>, uri: Uri) -> Re
 
 /// A form of a foreign page cannot send this type.
 fn must_be_json(headers: &HeaderMap) -> Result<(), Refusal> {
-    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
-    let essence = kind.split(';').next().unwrap_or_default().trim();
-    if essence.eq_ignore_ascii_case("application/json") {
+    let kind = body_type(headers)?;
+    if kind == "application/json" {
         return Ok(());
     }
-    let message = format!("the body is of type `{}`", essence.escape_default());
+    let message = format!("the body is of type `{}`", kind.escape_default());
     Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong_type", message)
         .hint("send `Content-Type: application/json`"))
 }

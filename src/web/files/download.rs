@@ -49,7 +49,7 @@ pub(in crate::web) async fn give(
     let (content, size) = content_of(listed)?;
     let tag = format!("\"{content}\"");
     let modified = http_date(listed.row.modified_ns);
-    let answer = answer(headers, size, &tag, modified.as_deref(), method == Method::GET);
+    let answer = answer(headers, size, &tag, method == Method::GET);
     let (status, range) = match &answer {
         Answer::Whole => (StatusCode::OK, 0..size),
         Answer::Part(range) => (StatusCode::PARTIAL_CONTENT, range.clone()),

@@ -7,7 +7,7 @@ use super::super::refusal::{Refusal, json};
 use super::{flag, parameters};
 use crate::client::get::Listed;
 use crate::documents::{FileRow, NodeNames, RemovedRow};
-use crate::limits::{HTTP_LIST_DEFAULT, HTTP_LIST_MAX};
+use crate::limits::{HTTP_LIST_DEFAULT, HTTP_LIST_MAX, HTTP_LIST_OFFSET_MAX};
 use crate::wire::message::Selector;
 use axum::extract::State;
 use axum::http::{StatusCode, Uri};
@@ -15,6 +15,9 @@ use axum::response::Response;
 use serde::{Deserialize, Serialize};
 use std::cmp::Ordering;
 use std::sync::Arc;
+
+/// Rows that are taken before those that cannot be on the page go.
+const ROWS_BETWEEN_CUTS: usize = 4_096;
 
 /// What may be asked.
 #[derive(Debug, Deserialize)]
@@ -73,6 +76,10 @@ pub(in crate::web) async fn list(State(web): State<Arc<Web>>, uri: Uri) -> Resul
     if !(1..=HTTP_LIST_MAX).contains(&asked.limit) {
         return Err(Refusal::invalid(format!("`limit` is 1 to {HTTP_LIST_MAX}")));
     }
+    if asked.offset > HTTP_LIST_OFFSET_MAX {
+        let message = format!("`offset` is at most {HTTP_LIST_OFFSET_MAX}: ask for a `prefix` or `search`");
+        return Err(Refusal::invalid(message));
+    }
     let prefix = asked.prefix.as_str().into();
     let selector = if asked.removed { Selector::Removed(prefix) } else { Selector::Prefix(prefix) };
     let mut page = Page::new(asked);
@@ -111,8 +118,8 @@ impl Page {
         }
         self.total += 1;
         self.rows.push(listed);
-        // Sorted now and then, not for each row.
-        if self.rows.len() >= self.wanted().saturating_mul(2).max(4_096) {
+        // Sorted now and then, not for each row; what is sorted already costs little then.
+        if self.rows.len() >= self.wanted().saturating_add(ROWS_BETWEEN_CUTS) {
             self.cut();
         }
     }

@@ -25,9 +25,14 @@ pub(super) use kinds::encoded;
 
 use super::Web;
 use super::refusal::Refusal;
+use crate::client::ClientError;
 use crate::client::get::Listed;
+use crate::client::put::{PutDone, PutItem, Putter};
 use crate::documents::{FileRow, NodeNames};
-use crate::limits::{HTTP_DOWNLOADS_AT_ONCE, HTTP_PUTS_AT_ONCE};
+use crate::limits::{
+    HTTP_DOWNLOADS_AT_ONCE, HTTP_PUTS_AT_ONCE, HTTP_PUTS_WHILE_COMING, HTTP_PUTTERS_KEPT,
+    HTTP_UPLOADS_AT_ONCE,
+};
 use crate::transfer::connection::Endpoint;
 use crate::transfer::pool::HolderPool;
 use crate::types::FileName;
@@ -40,7 +45,7 @@ use serde::Deserialize;
 use serde::de::{DeserializeOwned, Deserializer, Error};
 use spool::Spool;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
 /// What all requests for files share.
@@ -48,7 +53,11 @@ pub(crate) struct Files {
     /// Connections to holders.
     pool: Arc<HolderPool>,
     downloads: Arc<Semaphore>,
+    uploads: Arc<Semaphore>,
     puts: Semaphore,
+    puts_while_coming: Semaphore,
+    /// Those that have connections and nothing to put.
+    putters: Mutex<Vec<Putter>>,
     pub(super) spool: Spool,
 }
 
@@ -58,10 +67,26 @@ impl Files {
         Files {
             pool: Arc::new(HolderPool::new(Arc::clone(endpoint))),
             downloads: Arc::new(Semaphore::new(HTTP_DOWNLOADS_AT_ONCE)),
+            uploads: Arc::new(Semaphore::new(HTTP_UPLOADS_AT_ONCE)),
             puts: Semaphore::new(HTTP_PUTS_AT_ONCE),
+            puts_while_coming: Semaphore::new(HTTP_PUTS_WHILE_COMING),
+            putters: Mutex::default(),
             spool: Spool::new(data_dir),
         }
     }
+}
+
+/// Puts a file over connections that are kept, if such are idle.
+pub(super) async fn put(web: &Web, item: PutItem, replicas: u8) -> Result<PutDone, ClientError> {
+    let idle = || web.files.putters.lock().unwrap_or_else(PoisonError::into_inner);
+    let kept = idle().pop();
+    let mut putter = kept.unwrap_or_else(|| Putter::new(web.sessions.first()));
+    let done = putter.put(item, replicas).await?;
+    let mut idle = idle();
+    if idle.len() < HTTP_PUTTERS_KEPT {
+        idle.push(putter);
+    }
+    Ok(done)
 }
 
 /// The paths of files.

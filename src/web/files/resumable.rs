@@ -38,13 +38,15 @@ pub(super) async fn take(
 ) -> Result<Response, Refusal> {
     let (spool, id, name, total) =
         (web.files.spool.clone(), part.id.clone(), wanted.name.to_string(), part.total);
-    let file = blocking(move || spool.resume(id.as_str(), &name, total)).await?;
+    // Without bytes it is the question to store what came: then there must be something.
+    let may_begin = part.range.is_some();
+    let file = blocking(move || spool.resume(id.as_str(), &name, total, may_begin)).await?;
     let (first, end) = part.range.unwrap_or((file.bytes(), file.bytes()));
     if first != file.bytes() {
         let message = format!("the upload has {} bytes, and the part begins at {first}", file.bytes());
         return Err(at(Refusal::new(StatusCode::CONFLICT, "offset", message), file.bytes()));
     }
-    let (file, came) = receive(body, file, end - first, shown).await?;
+    let (file, came) = receive(body, file, end - first, shown, |_| {}).await?;
     let is_whole = came.is_ok() && file.bytes() == end;
     let wrong = check_digest(wanted.body_digest.filter(|_| is_whole), file.part_hash());
     let keep = wrong.is_ok();

@@ -13,7 +13,6 @@ use super::super::refusal::Refusal;
 use crate::clock;
 use crate::limits::{UPLOAD_KEEP_MS, UPLOAD_NOTE_BYTES, UPLOADS_MAX, headroom_bytes};
 use axum::http::StatusCode;
-use bytes::Bytes;
 use rustix::fs::{OFlags, statvfs};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -39,6 +38,8 @@ pub(in crate::web) enum SpoolError {
     Busy,
     #[error("the upload of this id has another name or size")]
     Other,
+    #[error("nothing is known of this upload")]
+    Unknown,
     #[error("there are {UPLOADS_MAX} unfinished uploads already")]
     TooMany,
     #[error("the upload cannot be kept")]
@@ -51,7 +52,12 @@ impl From<SpoolError> for Refusal {
         match error {
             SpoolError::Full => no_space(words),
             SpoolError::File(source) if source.kind() == io::ErrorKind::StorageFull => no_space(words),
-            SpoolError::Busy | SpoolError::Other => Refusal::new(StatusCode::CONFLICT, "conflict", words),
+            SpoolError::Busy => Refusal::new(StatusCode::CONFLICT, "busy", words)
+                .hint("it ends within half a minute; try again"),
+            SpoolError::Other => Refusal::new(StatusCode::CONFLICT, "conflict", words),
+            SpoolError::Unknown => {
+                Refusal::not_found(words).hint("it is stored, or was never begun: look for the file")
+            }
             SpoolError::TooMany => Refusal::new(StatusCode::TOO_MANY_REQUESTS, "too_many", words)
                 .hint("finish one, or `DELETE /api/uploads/ID`; what nobody goes on with goes after a day"),
             SpoolError::File(source) => {
@@ -129,8 +135,15 @@ impl Spool {
         })
     }
 
-    /// The file of the resumable upload `id`, at the end of what is sure of it; a new one if there is none.
-    pub(super) fn resume(&self, id: &str, name: &str, total: u64) -> Result<SpoolFile, SpoolError> {
+    /// The file of the resumable upload `id`, at the end of what is sure of it; a new one if there is none and
+    /// that may be.
+    pub(super) fn resume(
+        &self,
+        id: &str,
+        name: &str,
+        total: u64,
+        may_begin: bool,
+    ) -> Result<SpoolFile, SpoolError> {
         self.make()?;
         let key = key_of(id);
         let claim = self.claim(&key)?;
@@ -138,6 +151,7 @@ impl Spool {
         let (note, file) = match self.note(&key)? {
             Some(note) if note.name != name || note.total != total => return Err(SpoolError::Other),
             Some(note) => (note, options().open(&path)?),
+            None if !may_begin => return Err(SpoolError::Unknown),
             None => {
                 self.check_room(total)?;
                 let all = fs::read_dir(&self.folder)?.flatten();
@@ -284,14 +298,11 @@ impl SpoolFile {
     }
 
     /// Adds to it.
-    pub(super) fn write(&mut self, batch: &[Bytes]) -> Result<(), SpoolError> {
-        let bytes = batch.iter().map(|bytes| bytes.len() as u64).sum();
-        self.spool.check_room(bytes)?;
-        for bytes in batch {
-            self.file.write_all_at(bytes, self.bytes)?;
-            self.hasher.update(bytes);
-            self.bytes += bytes.len() as u64;
-        }
+    pub(super) fn write(&mut self, bytes: &[u8]) -> Result<(), SpoolError> {
+        self.spool.check_room(bytes.len() as u64)?;
+        self.file.write_all_at(bytes, self.bytes)?;
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
         if self.note.as_ref().is_some_and(|(_, note)| self.bytes - note.offset >= UPLOAD_NOTE_BYTES) {
             self.note()?;
         }
@@ -401,7 +412,7 @@ mod tests {
     fn an_upload_goes_with_its_end() {
         let (_folder, spool) = spool();
         let mut file = spool.begin(5).expect("room");
-        file.write(&[Bytes::from_static(b"he"), Bytes::from_static(b"llo")]).expect("room");
+        file.write(b"hello").expect("room");
         assert_eq!(fs::read(file.path()).expect("a file"), b"hello");
         assert_eq!(file.hash().expect("a hash"), file.part_hash());
         assert_eq!(files(&spool), 1);
@@ -413,24 +424,25 @@ mod tests {
     #[test]
     fn a_resumable_one_goes_on_where_it_is_sure() {
         let (folder, spool) = spool();
-        let mut file = spool.resume(ID, "a", 10).expect("room");
-        assert!(matches!(spool.resume(ID, "a", 10), Err(SpoolError::Busy)));
+        let mut file = spool.resume(ID, "a", 10, true).expect("room");
+        assert!(matches!(spool.resume(ID, "a", 10, true), Err(SpoolError::Busy)));
         assert!(matches!(spool.forget(ID), Err(SpoolError::Busy)));
-        file.write(&[Bytes::from_static(b"hello")]).expect("room");
+        file.write(b"hello").expect("room");
         file.note().expect("a note");
-        file.write(&[Bytes::from_static(b"lost")]).expect("room");
+        file.write(b"lost").expect("room");
         drop(file);
         // As after a power cut.
         let spool = Spool::new(folder.path());
         spool.clean(clock::wall().0);
         assert_eq!(spool.look(ID).expect("a note").map(|note| note.offset), Some(5));
-        assert!(matches!(spool.resume(ID, "b", 10), Err(SpoolError::Other)));
-        assert!(matches!(spool.resume(ID, "a", 11), Err(SpoolError::Other)));
-        let mut file = spool.resume(ID, "a", 10).expect("room");
+        assert!(matches!(spool.resume(ID, "b", 10, true), Err(SpoolError::Other)));
+        assert!(matches!(spool.resume("another", "a", 10, false), Err(SpoolError::Unknown)));
+        assert!(matches!(spool.resume(ID, "a", 11, true), Err(SpoolError::Other)));
+        let mut file = spool.resume(ID, "a", 10, true).expect("room");
         assert_eq!(file.bytes(), 5);
-        file.write(&[Bytes::from_static(b"wrong")]).expect("room");
+        file.write(b"wrong").expect("room");
         file.undo().expect("undone");
-        file.write(&[Bytes::from_static(b"world")]).expect("room");
+        file.write(b"world").expect("room");
         let whole: [u8; 32] = Sha256::digest(b"helloworld").into();
         assert_eq!(file.hash().expect("a hash"), whole);
         file.remove().expect("removed");
@@ -443,7 +455,7 @@ mod tests {
     fn what_nobody_goes_on_with_goes() {
         let (_folder, spool) = spool();
         let now = clock::wall().0;
-        drop(spool.resume(ID, "a", 10).expect("room"));
+        drop(spool.resume(ID, "a", 10, true).expect("room"));
         let running = spool.begin(0).expect("room");
         for (name, ours) in
             [("put-0123456789abcdef", true), ("notes.txt", false), ("put-me", false), (".part", false)]
@@ -463,10 +475,10 @@ mod tests {
     fn there_are_only_so_many() {
         let (_folder, spool) = spool();
         for number in 0..UPLOADS_MAX {
-            drop(spool.resume(&format!("{ID}{number}"), "a", 10).expect("room"));
+            drop(spool.resume(&format!("{ID}{number}"), "a", 10, true).expect("room"));
         }
-        assert!(matches!(spool.resume(ID, "a", 10), Err(SpoolError::TooMany)));
+        assert!(matches!(spool.resume(ID, "a", 10, true), Err(SpoolError::TooMany)));
         assert!(spool.forget(&format!("{ID}1")).expect("an answer"));
-        assert!(spool.resume(ID, "a", 10).is_ok());
+        assert!(spool.resume(ID, "a", 10, true).is_ok());
     }
 }

@@ -5,6 +5,7 @@
 //! goes, the fetch ends.
 
 use super::super::Web;
+use super::super::body::Pieces;
 use super::super::refusal::Refusal;
 use super::super::transfers::{Direction, Transfer};
 use crate::client::ClientError;
@@ -22,7 +23,7 @@ use std::io;
 use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -68,7 +69,8 @@ pub(super) async fn stream(
     };
     let left = range.end - range.start;
     let shown = web.transfers.begin(listed.row.name.as_str(), Direction::Download, Some(left));
-    Ok(Body::new(FileBody { first: Some(first), pieces, left, shown, _task: task, _turn: turn }))
+    let pieces = Pieces::of(left, first, pieces);
+    Ok(Body::new(FileBody { pieces, shown, _task: task, _turn: turn }))
 }
 
 /// The right to read a large file.
@@ -95,10 +97,7 @@ impl Drop for Task {
 
 /// What the client is given.
 struct FileBody {
-    first: Option<Bytes>,
-    pieces: mpsc::Receiver<Piece>,
-    /// Bytes that are still to come.
-    left: u64,
+    pieces: Pieces<FetchError>,
     shown: Transfer,
     _task: Task,
     _turn: Option<OwnedSemaphorePermit>,
@@ -112,31 +111,19 @@ impl hyper::body::Body for FileBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, io::Error>>> {
-        if self.left == 0 {
-            return Poll::Ready(None);
+        let polled = Pin::new(&mut self.pieces).poll_frame(context);
+        if let Poll::Ready(Some(Ok(frame))) = &polled {
+            self.shown.advance(frame.data_ref().map_or(0, Bytes::len) as u64);
         }
-        let piece = match self.first.take() {
-            Some(first) => Some(Ok(first)),
-            None => ready!(self.pieces.poll_recv(context)),
-        };
-        Poll::Ready(Some(match piece {
-            Some(Ok(bytes)) => {
-                self.shown.advance(bytes.len() as u64);
-                self.left = self.left.saturating_sub(bytes.len() as u64);
-                Ok(Frame::data(bytes))
-            }
-            // The length was said: what is missing breaks the connection.
-            Some(Err(error)) => Err(io::Error::other(error)),
-            None => Err(io::ErrorKind::UnexpectedEof.into()),
-        }))
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.left == 0
+        self.pieces.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.left)
+        self.pieces.size_hint()
     }
 }
 

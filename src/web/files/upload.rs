@@ -5,16 +5,16 @@
 //! before all of it came, and what was said of it (its length, its digest) is true.
 
 use super::super::Web;
-use super::super::accept::broken;
+use super::super::body::broken;
 use super::super::refusal::{Refusal, json};
 use super::super::transfers::{Direction, Transfer};
 use super::spool::{SpoolError, SpoolFile};
 use super::wanted::Wanted;
-use super::{find, resumable};
+use super::{find, put, resumable};
 use crate::client::ClientError;
-use crate::client::put::{PutDone, PutItem, PutKind, put};
+use crate::client::put::{PutDone, PutItem, PutKind, coming};
 use crate::clock;
-use crate::limits::{UPLOAD_DRAIN_BYTES, UPLOAD_DRAIN_TIMEOUT, UPLOAD_WRITE_BYTES};
+use crate::limits::{HTTP_COMING_LEAST_BYTES, UPLOAD_DRAIN_BYTES, UPLOAD_DRAIN_TIMEOUT, UPLOAD_WRITE_BYTES};
 use crate::types::ContentId;
 use crate::wire::message::Request as Ask;
 use axum::body::Body;
@@ -22,7 +22,7 @@ use axum::extract::{Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::Response;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use serde::Serialize;
 use std::path::Path;
@@ -50,9 +50,20 @@ pub(in crate::web) async fn upload(
     request: Request,
 ) -> Result<Response, Refusal> {
     let (head, body) = request.into_parts();
+    // Its own task outlives its connection, so the bound on connections is none for it.
+    let turn = Arc::clone(&web.files.uploads).try_acquire_owned().map_err(|_| {
+        Refusal::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many",
+            "this node takes too many files at the moment",
+        )
+        .hint("try again later, or ask another node")
+        .header(header::RETRY_AFTER, "5")
+    })?;
     // On its own, so that it ends in order when the client goes: what came of a resumable upload
     // is noted, and what came whole is stored.
     let task = tokio::spawn(async move {
+        let _turn = turn;
         let wanted = match check(&web, &head).await {
             Ok(wanted) => wanted,
             Err(refusal) => {
@@ -78,8 +89,11 @@ async fn check(web: &Web, head: &Parts) -> Result<Wanted, Refusal> {
     let wanted = Wanted::read(&head.uri, &head.headers)?;
     let there = find(web, &wanted.name).await?;
     wanted.check(there.as_ref())?;
-    let bytes = wanted.part.as_ref().map(|part| part.total).or(wanted.length).unwrap_or(0);
-    place(web, &wanted, bytes).await?;
+    let bytes = wanted.part.as_ref().map(|part| part.total).or(wanted.length);
+    // What is small is soon here, and is placed then.
+    if bytes.is_none_or(|bytes| bytes > UPLOAD_WRITE_BYTES as u64) {
+        place(web, &wanted, bytes.unwrap_or(0)).await?;
+    }
     Ok(wanted)
 }
 
@@ -109,12 +123,60 @@ async fn place(web: &Web, wanted: &Wanted, bytes: u64) -> Result<(), Refusal> {
 async fn whole(web: &Web, wanted: &Wanted, body: Body, shown: &Transfer) -> Result<Response, Refusal> {
     let (spool, bytes) = (web.files.spool.clone(), wanted.length.unwrap_or(0));
     let file = blocking(move || spool.begin(bytes)).await?;
-    let (file, came) = receive(body, file, wanted.length.unwrap_or(u64::MAX), shown).await?;
+    if bytes >= HTTP_COMING_LEAST_BYTES
+        && let Ok(_turn) = web.files.puts_while_coming.try_acquire()
+    {
+        return while_coming(web, wanted, bytes, body, file, shown).await;
+    }
+    let (file, came) = receive(body, file, wanted.length.unwrap_or(u64::MAX), shown, |_| {}).await?;
     came?;
     let hash = file.part_hash();
     check_digest(wanted.body_digest, hash)?;
     check_digest(wanted.file_digest, hash)?;
     store(web, wanted, file.path(), file.bytes(), hash).await
+}
+
+/// Takes a file that comes in one go, and makes its copies meanwhile. Its entry is not made before all of it
+/// is here and right; and it is here whole all the same, so a chain that breaks costs the client nothing.
+async fn while_coming(
+    web: &Web,
+    wanted: &Wanted,
+    size: u64,
+    body: Body,
+    file: SpoolFile,
+    shown: &Transfer,
+) -> Result<Response, Refusal> {
+    let (growing, coming) = coming::begin();
+    let path = file.path().to_owned();
+    let item = item(wanted, PutKind::Coming { path, size, coming: coming.clone() });
+    let putting = async {
+        let done = put(web, item, wanted.replicas).await;
+        (done, coming.is_whole())
+    };
+    let receiving = async {
+        let (file, came) = receive(body, file, size, shown, |bytes| growing.grow_to(bytes)).await?;
+        came?;
+        let hash = file.part_hash();
+        check_digest(wanted.body_digest, hash)?;
+        check_digest(wanted.file_digest, hash)?;
+        let there = find(web, &wanted.name).await?;
+        if wanted.is_conditional() {
+            wanted.check(there.as_ref())?;
+        }
+        growing.end();
+        Ok::<_, Refusal>((file, hash, there.is_some()))
+    };
+    let (received, (done, was_whole)) = tokio::join!(receiving, putting);
+    let (file, hash, was_there) = received?;
+    match done {
+        Ok(done) => Ok(stored(was_there, &done, &hash)),
+        Err(error) if was_whole => Err(put_failed(error)),
+        // It failed before there was anything to be committed.
+        Err(error) => {
+            tracing::debug!(%error, "an upload is put once more");
+            store(web, wanted, file.path(), file.bytes(), hash).await
+        }
+    }
 }
 
 /// Brings a body into `file`, at most so many bytes of it. The file comes back with what came, also
@@ -124,6 +186,7 @@ pub(super) async fn receive(
     mut file: SpoolFile,
     bytes_max: u64,
     shown: &Transfer,
+    written_to: impl Fn(u64),
 ) -> Result<(SpoolFile, Result<(), Refusal>), Refusal> {
     let mut left = bytes_max;
     let (mut batch, mut ended) = gather(&mut body, &mut left, shown).await;
@@ -136,7 +199,7 @@ pub(super) async fn receive(
         let next = async {
             match &ended {
                 None => gather(&mut body, &mut left, shown).await,
-                Some(_) => (Vec::new(), None),
+                Some(_) => (BytesMut::new(), None),
             }
         };
         let (written, (next, next_ended)) = tokio::join!(written, next);
@@ -145,6 +208,7 @@ pub(super) async fn receive(
         if let Err(error) = written {
             return Ok((file, Err(error.into())));
         }
+        written_to(file.bytes());
         batch = next;
         ended = ended.or(next_ended);
     }
@@ -156,9 +220,10 @@ async fn gather(
     body: &mut Body,
     left: &mut u64,
     shown: &Transfer,
-) -> (Vec<Bytes>, Option<Result<(), Refusal>>) {
-    let (mut batch, mut bytes) = (Vec::new(), 0);
-    while bytes < UPLOAD_WRITE_BYTES {
+) -> (BytesMut, Option<Result<(), Refusal>>) {
+    // Copied together: a body in chunks of one byte would cost a handle of 32 bytes for each.
+    let mut batch = BytesMut::with_capacity(UPLOAD_WRITE_BYTES);
+    while batch.len() < UPLOAD_WRITE_BYTES {
         let data = match body.frame().await {
             Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
             Some(Err(error)) => {
@@ -171,10 +236,7 @@ async fn gather(
         };
         *left = rest;
         shown.advance(data.len() as u64);
-        bytes += data.len();
-        if !data.is_empty() {
-            batch.push(data);
-        }
+        batch.extend_from_slice(&data);
     }
     (batch, None)
 }
@@ -201,27 +263,26 @@ pub(super) async fn store(
     if wanted.is_conditional() {
         wanted.check(there.as_ref())?;
     }
-    let now_ns = i64::try_from(clock::wall_us().saturating_mul(1_000)).unwrap_or(i64::MAX);
-    let item = PutItem {
-        name: wanted.name.clone(),
-        what: PutKind::File { path: path.to_owned(), size },
-        mode: MODE,
-        modified_ns: wanted.modified_ns.unwrap_or(now_ns),
-    };
-    let (report, ended) = put(web.sessions.first(), vec![item], wanted.replicas, Arc::new(|_: u64| {})).await;
-    ended?;
-    if let Some(failed) = report.failed.into_iter().next() {
-        return Err(match failed.error {
-            ClientError::File { source, .. } => SpoolError::File(source).into(),
-            error => error.into(),
-        });
-    }
-    let done = report.done.into_iter().next().ok_or(ClientError::Nonsense)?;
-    let status = if there.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-    Ok(stored(status, &done, &hash))
+    let item = item(wanted, PutKind::File { path: path.to_owned(), size });
+    let done = put(web, item, wanted.replicas).await.map_err(put_failed)?;
+    Ok(stored(there.is_some(), &done, &hash))
 }
 
-fn stored(status: StatusCode, done: &PutDone, hash: &[u8; 32]) -> Response {
+fn item(wanted: &Wanted, what: PutKind) -> PutItem {
+    let now_ns = i64::try_from(clock::wall_us().saturating_mul(1_000)).unwrap_or(i64::MAX);
+    let modified_ns = wanted.modified_ns.unwrap_or(now_ns);
+    PutItem { name: wanted.name.clone(), what, mode: MODE, modified_ns }
+}
+
+fn put_failed(error: ClientError) -> Refusal {
+    match error {
+        ClientError::File { source, .. } => SpoolError::File(source).into(),
+        error => error.into(),
+    }
+}
+
+fn stored(was_there: bool, done: &PutDone, hash: &[u8; 32]) -> Response {
+    let status = if was_there { StatusCode::OK } else { StatusCode::CREATED };
     let content: Option<(ContentId, u64)> = done.body.content();
     let mut nodes = done.holders.clone();
     nodes.sort();

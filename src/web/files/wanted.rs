@@ -2,8 +2,9 @@
 //!
 //! Invariant: what is wrong is refused before any byte of the file is taken.
 
+use super::super::headers::{joined, plain};
 use super::super::refusal::Refusal;
-use super::conditions::{joined, matches};
+use super::conditions::matches;
 use super::{flag, name_in, parameters, yes};
 use crate::client::get::Listed;
 use crate::documents::parse_rfc3339;
@@ -84,22 +85,22 @@ impl Wanted {
         if !(1..=REPLICAS_MAX).contains(&asked.replicas) {
             return Err(Refusal::invalid(format!("`replicas` is 1 to {REPLICAS_MAX}")));
         }
-        if let Some(encoding) = text(headers, &header::CONTENT_ENCODING)?
+        if let Some(encoding) = plain(headers, &header::CONTENT_ENCODING)?
             && !encoding.eq_ignore_ascii_case("identity")
         {
             let message = format!("a body with `Content-Encoding: {encoding}` is not taken");
             return Err(Refusal::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "wrong_type", message)
                 .hint("send the bytes of the file as they are"));
         }
-        let length = text(headers, &header::CONTENT_LENGTH)?;
+        let length = plain(headers, &header::CONTENT_LENGTH)?;
         let length =
             length.map(|length| length.parse().map_err(|_| Refusal::invalid("the length is no number")));
         Ok(Wanted {
             name,
             replicas: asked.replicas,
             overwrite: asked.overwrite,
-            if_match: joined(headers, header::IF_MATCH),
-            if_none_match: joined(headers, header::IF_NONE_MATCH),
+            if_match: joined(headers, &header::IF_MATCH),
+            if_none_match: joined(headers, &header::IF_NONE_MATCH),
             modified_ns: modified(headers)?,
             body_digest: digest(headers, "content-digest")?,
             file_digest: digest(headers, "repr-digest")?,
@@ -134,20 +135,9 @@ impl Wanted {
     }
 }
 
-/// The value of a header.
-fn text<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Result<Option<&'a str>, Refusal> {
-    let mut values = headers.get_all(name).iter();
-    let first = values.next();
-    if values.next().is_some() {
-        return Err(Refusal::invalid(format!("there are two {name} headers")));
-    }
-    let value = first.map(|value| value.to_str().map(str::trim)).transpose();
-    value.map_err(|_| Refusal::invalid(format!("the {name} header is no plain text")))
-}
-
 /// `X-Modified`: RFC 3339, or milliseconds since 1970.
 fn modified(headers: &HeaderMap) -> Result<Option<i64>, Refusal> {
-    let Some(value) = text(headers, &HeaderName::from_static("x-modified"))? else { return Ok(None) };
+    let Some(value) = plain(headers, &HeaderName::from_static("x-modified"))? else { return Ok(None) };
     let ns = match value.parse::<i64>() {
         Ok(ms) => ms.checked_mul(1_000_000),
         Err(_) => parse_rfc3339(value),
@@ -159,7 +149,7 @@ fn modified(headers: &HeaderMap) -> Result<Option<i64>, Refusal> {
 
 /// The SHA-256 in a digest header (RFC 9530); other algorithms are not looked at.
 fn digest(headers: &HeaderMap, name: &'static str) -> Result<Option<[u8; 32]>, Refusal> {
-    let Some(all) = joined(headers, HeaderName::from_static(name)) else { return Ok(None) };
+    let Some(all) = joined(headers, &HeaderName::from_static(name)) else { return Ok(None) };
     let mut found = None;
     for member in all.split(',') {
         let Some((algorithm, value)) = member.trim().split_once('=') else { continue };
@@ -182,8 +172,8 @@ fn digest(headers: &HeaderMap, name: &'static str) -> Result<Option<[u8; 32]>, R
 
 /// `Upload-Id` with `Content-Range: bytes A-B/TOTAL`, or `bytes */TOTAL` for nothing more.
 fn part(headers: &HeaderMap) -> Result<Option<Part>, Refusal> {
-    let id = text(headers, &HeaderName::from_static("upload-id"))?;
-    let range = text(headers, &header::CONTENT_RANGE)?;
+    let id = plain(headers, &HeaderName::from_static("upload-id"))?;
+    let range = plain(headers, &header::CONTENT_RANGE)?;
     let (id, range) = match (id, range) {
         (None, None) => return Ok(None),
         (Some(id), Some(range)) => (UploadId::parse(id)?, range),

@@ -77,7 +77,16 @@ function wait() {
   draw();
 }
 
+/** Once a frame, however much is posted. */
+let drawing = 0;
 function draw() {
+  drawing ||= requestAnimationFrame(() => {
+    drawing = 0;
+    drawNow();
+  });
+}
+
+function drawNow() {
   const shown = chosen === null || names.includes(chosen) ? names : [...names, chosen];
   show(byId("channels-empty"), shown.length === 0);
   reconcile(byId("channel-list"), shown, (name) => name, makeChip, (chip, name) => setAttribute(chip, "aria-pressed", String(name === chosen)));
@@ -106,7 +115,10 @@ function makeClient([id]) {
 }
 
 function updateClient({ parts }, [, { body, at }]) {
-  setText(parts.body, JSON.stringify(body, null, 2));
+  if (parts.shown !== body) {
+    parts.shown = body;
+    setText(parts.body, JSON.stringify(body, null, 2));
+  }
   setAttribute(parts.at, "datetime", at);
   setText(parts.at, ago(at));
 }

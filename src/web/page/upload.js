@@ -58,7 +58,7 @@ export class Upload {
         isSure = true;
         // Only a part that was taken says that all is well; an offset that was told does not.
         if (answer.status === 202) failures = 0;
-        else if (answer.status === 409) failures += 1;
+        else if (answer.status === 404 || answer.status === 409) failures += 1;
         this.#become("sending");
       } else if (MAY_PASS.includes(answer.status)) {
         if (![0, 401, 503].includes(answer.status)) failures += 1;
@@ -76,7 +76,7 @@ export class Upload {
     this.#request?.abort();
     this.#wake?.();
     forget(this.key);
-    if (this.id && this.sent > 0) fetch(`/api/uploads/${this.id}`, { method: "DELETE" }).catch(() => null);
+    if (this.id && this.sent > 0) drop(this.id);
   }
 
   /** The user's word that the name may be replaced, or another try. */
@@ -98,10 +98,19 @@ export class Upload {
     const query = new URLSearchParams({ replicas });
     if (!this.#mayReplace) query.set("overwrite", "0");
     const headers = { "Content-Type": file.type || "application/octet-stream" };
-    // An empty file has no range of bytes.
-    if (file.size > 0) Object.assign(headers, { "Upload-Id": this.id, "Content-Range": `bytes ${from}-${to - 1}/${file.size}` });
+    // All came before, and was not stored: no bytes, and the wish to store it. An empty file has no range at all.
+    const range = from === file.size ? `bytes */${file.size}` : `bytes ${from}-${to - 1}/${file.size}`;
+    if (file.size > 0) Object.assign(headers, { "Upload-Id": this.id, "Content-Range": range });
     const answer = await this.#exchange("PUT", `/api/files/${inPath(name)}?${query}`, headers, file.slice(from, to), from);
-    if (answer.status === 202 || (answer.status === 409 && answer.offset !== null)) return this.#goOn(answer, answer.offset ?? to);
+    const code = answer.status === 409 ? refusalOf(answer.status, answer.text).code : "";
+    if (answer.status === 202 || code === "offset") return this.#goOn(answer, answer.offset ?? to);
+    // Our own request of before has not ended there.
+    if (code === "busy") return { ...answer, status: 503, why: "The node is still ending what was sent before. This goes on by itself." };
+    // It knows nothing of what came: it has stored it since, or given it up. From the start, which harms neither.
+    if (answer.status === 404 && from === file.size && from > 0) {
+      this.#mayBeThere = true;
+      return this.#goOn(answer, 0);
+    }
     if (answer.status === 0 && to === file.size) this.#mayBeThere = true;
     if (answer.status !== 200 && answer.status !== 201) this.sent = from;
     return answer;
@@ -130,7 +139,7 @@ export class Upload {
       }
       return this.#become("done");
     }
-    if (answer.status === 409 && !this.#mayReplace) {
+    if (refusalOf(answer.status, answer.text).code === "exists") {
       this.why = this.#mayBeThere ? "There is a file of this name now; perhaps it is this one, sent just before the connection broke." : "There is a file of this name already.";
       return this.#become("exists");
     }
@@ -155,7 +164,7 @@ export class Upload {
     const wait = answer.retryAfter * 1_000 || WAITS[Math.min(this.stalls, WAITS.length) - 1];
     this.speed = 0;
     this.#samples = [];
-    this.why = { 0: "The node does not answer. This goes on by itself.", 401: "Waiting for the token of this LAN.", 503: "No machine leads at the moment. This goes on by itself." }[answer.status] ?? "Interrupted. This goes on by itself.";
+    this.why = answer.why ?? { 0: "The node does not answer. This goes on by itself.", 401: "Waiting for the token of this LAN.", 503: "No machine leads at the moment. This goes on by itself." }[answer.status] ?? "Interrupted. This goes on by itself.";
     this.#become("stalled");
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, wait);
@@ -195,7 +204,8 @@ export class Upload {
       }
       request.onload = () => done(request.status);
       request.onerror = request.onabort = () => done(0);
-      within(SILENCE);
+      // Without bytes nothing moves before the answer.
+      within(body?.size === 0 ? ANSWER : SILENCE);
       request.send(body);
     });
   }
@@ -209,6 +219,15 @@ export class Upload {
     const [at, first] = this.#samples[0];
     this.speed = now - at > 300 ? Math.max(0, (1_000 * (sent - first)) / (now - at)) : this.speed;
     this.onChange(this);
+  }
+}
+
+/** Gives up what came. A request of ours that is still being ended there holds it: then again in a while. */
+async function drop(id) {
+  for (const wait of [0, 2_000, 5_000, 15_000, 30_000]) {
+    await new Promise((resolve) => setTimeout(resolve, wait));
+    const answer = await fetch(`/api/uploads/${id}`, { method: "DELETE" }).catch(() => null);
+    if (answer && answer.status !== 409) return;
   }
 }
 

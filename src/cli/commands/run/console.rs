@@ -7,10 +7,12 @@ use crate::client::run::{Console, RunEvent, RunOrder};
 use crate::limits::JOB_OUTPUT_FRAME_BYTES;
 use crate::wire::run::{JobSignal, OutputStream, TerminalSize};
 use bytes::Bytes;
+use rustix::process::Signal;
 use rustix::termios::{OptionalActions, Termios};
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
 
@@ -35,6 +37,8 @@ pub(in crate::cli::commands) enum Sink {
     },
 }
 
+/// So long a command that is to be suspended waits until its program has been told.
+const SUSPEND_WAIT: Duration = Duration::from_millis(100);
 /// Longest line that is kept together behind a name.
 const NAMED_LINE_BYTES_MAX: usize = 64 << 10;
 
@@ -248,6 +252,18 @@ fn pass_signals(orders: &mpsc::Sender<RunOrder>, terminal: bool) -> io::Result<(
             .chain(std::iter::repeat(JobSignal::Kill));
         for step in ladder {
             if heard.recv().await.is_none() || to.send(RunOrder::Signal(step)).await.is_err() {
+                return;
+            }
+        }
+    });
+    let (mut heard, to) = (signal(SignalKind::from_raw(Signal::TSTP.as_raw()))?, orders.clone());
+    tokio::spawn(async move {
+        while heard.recv().await.is_some() {
+            let passed = to.send(RunOrder::Signal(JobSignal::Suspend)).await.is_ok();
+            tokio::time::sleep(SUSPEND_WAIT).await;
+            let _ = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP);
+            // Here it goes on.
+            if !passed || to.send(RunOrder::Signal(JobSignal::Continue)).await.is_err() {
                 return;
             }
         }

@@ -48,7 +48,7 @@ pub(super) async fn run(
         match idle {
             Ok(_) => targets.push(target),
             Err(error) => {
-                context.printer.note(format_args!("left out: {}", crate::cli::session::chain(&error)));
+                context.printer.note(format_args!("left out: {}", crate::documents::chain(&error)));
                 denied = Some(error);
             }
         }
@@ -79,7 +79,7 @@ pub(super) async fn run(
     for (name, ended) in ended {
         let (code, words) = match ended {
             Ok(end) => (code_of(&end), words(&end)),
-            Err(error) => (failure(&error).code as u8, crate::cli::session::chain(&error)),
+            Err(error) => (failure(&error).code as u8, crate::documents::chain(&error)),
         };
         worst = worst.max(code);
         context.printer.note(format_args!("{name}: {words}"));

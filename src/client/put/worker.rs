@@ -1,207 +1,85 @@
-//! Puts files: places them in batches, streams each batch down one chain, commits what is durable.
+//! One worker of a put: places a batch, streams it down a chain, commits what is durable. Shell.
 //!
-//! Invariant (promise P1): a file is reported with the nodes that confirmed both its content and
-//! its entry. Where a chain comes out shorter than planned, other machines pull the missing copies
-//! before the commit, as long as there are any; a node that failed is not tried again in this put.
+//! Invariant: what is committed was confirmed; a chain that lost a holder stays open until what it
+//! brought is committed, as its holders keep that for so long only.
 
-use super::{ClientError, Session};
+use super::{PutDone, PutFailed, PutItem, PutKind, PutReport};
+use crate::client::{ClientError, Session};
 use crate::clock::{self, Moment};
-use crate::limits::{PUT_BATCH_BYTES, PUT_BATCH_FILES};
 use crate::transfer::Progress;
 use crate::transfer::chain::{ChainError, ChainSender, PutResult, Source, StoredContent};
-use crate::types::{Body, FileName, NodeId, NodeRoute};
+use crate::types::{Body, NodeId, NodeRoute};
 use crate::wire::message::{ErrorCode, NewFile, Reply, Request};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
-use tokio::sync::mpsc;
-
-/// One file, link or empty folder to be stored.
-#[derive(Clone, Debug)]
-pub struct PutItem {
-    /// Its name.
-    pub name: FileName,
-    /// What it is.
-    pub what: PutKind,
-    /// Permission bits.
-    pub mode: u16,
-    /// Modification time, nanoseconds since 1970.
-    pub modified_ns: i64,
-}
-
-/// What is stored.
-#[derive(Clone, Debug)]
-pub enum PutKind {
-    /// A file, and its size as last seen.
-    File {
-        /// Where it is.
-        path: PathBuf,
-        /// Bytes.
-        size: u64,
-    },
-    /// A symbolic link.
-    Symlink {
-        /// Where it points.
-        target: Box<str>,
-    },
-    /// An empty folder.
-    Folder,
-}
-
-impl PutItem {
-    fn size(&self) -> u64 {
-        match self.what {
-            PutKind::File { size, .. } => size,
-            PutKind::Symlink { .. } | PutKind::Folder => 0,
-        }
-    }
-}
-
-/// A file that is stored.
-#[derive(Clone, Debug)]
-pub struct PutDone {
-    /// Its name.
-    pub name: FileName,
-    /// What it is.
-    pub body: Body,
-    /// Copies wanted.
-    pub wanted: u8,
-    /// Who confirmed it: display names.
-    pub holders: Vec<String>,
-    /// Bytes that left this machine for it.
-    pub sent_bytes: u64,
-    /// Bytes that the first holder had already.
-    pub reused_bytes: u64,
-}
-
-/// A file that is not stored.
-#[derive(Debug)]
-pub struct PutFailed {
-    /// Its name.
-    pub name: FileName,
-    /// Why.
-    pub error: ClientError,
-}
-
-/// What became of a put.
-#[derive(Debug, Default)]
-pub struct PutReport {
-    /// Stored.
-    pub done: Vec<PutDone>,
-    /// Not stored: their own files could not be read.
-    pub failed: Vec<PutFailed>,
-}
+use tokio::sync::{Mutex, mpsc};
 
 /// How often entries are asked for again because a holder did not confirm.
 const COMMITS_AGAIN: usize = 3;
 /// A chain is not used again after this long, in milliseconds: well within the holders' patience.
 const CHAIN_IDLE_MS_MAX: u64 = 20_000;
-/// Batches under way at once: one moves while the other commits.
-const WORKERS: usize = 2;
 
-/// Puts `items`, each in `replicas` copies.
-///
-/// # Errors
-/// When the cluster refuses or cannot be reached: what `report` says is stored is stored all the
-/// same. A file that cannot be read is no error of the whole.
-pub async fn put(
-    session: &Session,
-    items: Vec<PutItem>,
-    replicas: u8,
-    progress: Arc<dyn Progress>,
-) -> (PutReport, Result<(), ClientError>) {
-    let queue = Arc::new(tokio::sync::Mutex::new(batches(items).into_iter()));
-    let failed_nodes = Arc::new(tokio::sync::Mutex::new(BTreeSet::new()));
-    let mut workers = tokio::task::JoinSet::new();
-    for _ in 0..WORKERS {
-        let mut worker = Worker {
-            session: session.another(),
-            chain: None,
-            chain_used: Moment::default(),
-            retired: None,
-            replicas,
-            progress: Arc::clone(&progress),
-            failed_nodes: Arc::clone(&failed_nodes),
-            names: BTreeMap::new(),
-            report: PutReport::default(),
-        };
-        let queue = Arc::clone(&queue);
-        workers.spawn(async move {
-            let mut result = Ok(());
-            loop {
-                let next = queue.lock().await.next();
-                let Some(batch) = next else { break };
-                if let Err(error) = worker.put_batch(batch).await {
-                    // The other worker ends after its batch, too.
-                    while queue.lock().await.next().is_some() {}
-                    result = Err(error);
-                    break;
-                }
-            }
-            if let Some((_, chain)) = worker.chain.take() {
-                chain.close().await;
-            }
-            (worker.report, result)
-        });
-    }
-    let mut report = PutReport::default();
-    let mut result = Ok(());
-    while let Some(ended) = workers.join_next().await {
-        match ended {
-            Ok((part, ended)) => {
-                report.done.extend(part.done);
-                report.failed.extend(part.failed);
-                if result.is_ok() {
-                    result = ended;
-                }
-            }
-            Err(_) => result = Err(ClientError::Nonsense),
-        }
-    }
-    report.done.sort_by(|a, b| a.name.cmp(&b.name));
-    (report, result)
-}
-
-/// Cuts the work into placements: small enough to balance, large enough to pay for a round trip.
-fn batches(items: Vec<PutItem>) -> Vec<Vec<PutItem>> {
-    let mut all = Vec::new();
-    let mut batch = Vec::new();
-    let mut bytes = 0_u64;
-    for item in items {
-        let size = item.size();
-        let full = batch.len() >= PUT_BATCH_FILES || bytes.saturating_add(size) > PUT_BATCH_BYTES;
-        if full && !batch.is_empty() {
-            all.push(std::mem::take(&mut batch));
-            bytes = 0;
-        }
-        bytes = bytes.saturating_add(size);
-        batch.push(item);
-    }
-    if !batch.is_empty() {
-        all.push(batch);
-    }
-    all
-}
-
-struct Worker {
+pub(super) struct Worker {
     session: Session,
     /// The chain of the batch before: used again when the next is placed alike.
     chain: Option<(Vec<NodeId>, ChainSender)>,
     chain_used: Moment,
+    /// It is of a put before: its first holder may have been started anew since.
+    chain_is_old: bool,
     /// A chain that lost a holder, until what it brought is committed.
     retired: Option<(Vec<NodeId>, ChainSender)>,
     replicas: u8,
     progress: Arc<dyn Progress>,
-    failed_nodes: Arc<tokio::sync::Mutex<BTreeSet<NodeId>>>,
+    failed_nodes: Arc<Mutex<BTreeSet<NodeId>>>,
     names: BTreeMap<NodeId, String>,
     report: PutReport,
 }
 
 impl Worker {
-    async fn put_batch(&mut self, items: Vec<PutItem>) -> Result<(), ClientError> {
-        let files: Vec<usize> = (0..items.len())
-            .filter(|at| items.get(*at).is_some_and(|item| matches!(item.what, PutKind::File { .. })))
-            .collect();
+    /// One with connections of its own; workers of one put share which nodes failed in it.
+    pub(super) fn new(
+        session: &Session,
+        replicas: u8,
+        progress: Arc<dyn Progress>,
+        failed_nodes: Arc<Mutex<BTreeSet<NodeId>>>,
+    ) -> Worker {
+        Worker {
+            session: session.another(),
+            chain: None,
+            chain_used: Moment::default(),
+            chain_is_old: false,
+            retired: None,
+            replicas,
+            progress,
+            failed_nodes,
+            names: BTreeMap::new(),
+            report: PutReport::default(),
+        }
+    }
+
+    /// Another put begins, over the connections of the one before.
+    pub(super) async fn begin_anew(&mut self, replicas: u8) {
+        self.replicas = replicas;
+        self.chain_is_old = self.chain.is_some();
+        self.failed_nodes.lock().await.clear();
+        self.names.clear();
+    }
+
+    /// What was done since this was last asked.
+    pub(super) fn take_report(&mut self) -> PutReport {
+        std::mem::take(&mut self.report)
+    }
+
+    /// Ends it properly.
+    pub(super) async fn close(&mut self) {
+        if let Some((_, chain)) = self.chain.take() {
+            chain.close().await;
+        }
+    }
+
+    pub(super) async fn put_batch(&mut self, items: Vec<PutItem>) -> Result<(), ClientError> {
+        let files: Vec<usize> =
+            (0..items.len()).filter(|at| items.get(*at).is_some_and(|item| item.what.has_bytes())).collect();
         let mut stored: BTreeMap<usize, StoredContent> = BTreeMap::new();
         let mut unreadable = BTreeSet::new();
         let mut planned = usize::from(self.replicas);
@@ -250,6 +128,11 @@ impl Worker {
                 Ok(()) => {}
                 Err(error) => {
                     self.chain = None;
+                    if std::mem::take(&mut self.chain_is_old)
+                        && matches!(error, ChainError::Connection { .. })
+                    {
+                        continue;
+                    }
                     let blamed = match &error {
                         ChainError::Unreachable { failed } => failed.iter().map(|(node, _)| *node).collect(),
                         error => error.node().map(|node| vec![node]).unwrap_or_default(),
@@ -272,7 +155,7 @@ impl Worker {
         let exclude: Vec<NodeId> = self.failed_nodes.lock().await.iter().copied().collect();
         let request = Request::PutOpen {
             names: chosen.iter().map(|item| item.name.clone()).collect(),
-            bytes: chosen.iter().map(|item| item.size()).fold(0, u64::saturating_add),
+            bytes: chosen.iter().map(|item| item.what.size()).fold(0, u64::saturating_add),
             replicas: self.replicas,
             exclude,
         };
@@ -306,6 +189,7 @@ impl Worker {
             let chain = ChainSender::open(plan, self.session.endpoint()).await?;
             self.failed_nodes.lock().await.extend(chain.failed());
             self.chain = Some((nodes, chain));
+            self.chain_is_old = false;
         }
         let Some((_, chain)) = &mut self.chain else {
             return Err(ChainError::Empty);
@@ -314,11 +198,16 @@ impl Worker {
         let (to_us, mut results) = mpsc::channel::<PutResult>(64);
         let feed = async {
             for at in files {
-                if let Some(PutItem { what: PutKind::File { path, .. }, .. }) = items.get(*at) {
-                    let source = Source::file(*at as u64, path.clone());
-                    if to_chain.send(source).await.is_err() {
-                        break;
+                let source = match items.get(*at).map(|item| &item.what) {
+                    Some(PutKind::File { path, .. }) => Some(Source::file(*at as u64, path.clone())),
+                    Some(PutKind::Coming { path, coming, .. }) => {
+                        Some(coming.source(*at as u64, path.clone()))
                     }
+                    Some(PutKind::Symlink { .. } | PutKind::Folder) | None => None,
+                };
+                let Some(source) = source else { continue };
+                if to_chain.send(source).await.is_err() {
+                    break;
                 }
             }
             drop(to_chain);
@@ -335,7 +224,12 @@ impl Worker {
                     }
                     Err(error) => {
                         unreadable.insert(at);
-                        if let Some(PutItem { name, what: PutKind::File { path, .. }, .. }) = items.get(at) {
+                        if let Some(PutItem {
+                            name,
+                            what: PutKind::File { path, .. } | PutKind::Coming { path, .. },
+                            ..
+                        }) = items.get(at)
+                        {
                             let error = ClientError::File { path: path.clone(), source: error.source };
                             report.failed.push(PutFailed { name: name.clone(), error });
                         }
@@ -471,9 +365,11 @@ impl Worker {
 
 fn body_of(item: &PutItem, content: Option<&StoredContent>) -> Body {
     match (&item.what, content) {
-        (PutKind::File { .. }, Some(stored)) => Body::File { content: stored.content, size: stored.size },
+        (PutKind::File { .. } | PutKind::Coming { .. }, Some(stored)) => {
+            Body::File { content: stored.content, size: stored.size }
+        }
         (PutKind::Symlink { target }, _) => Body::Symlink { target: target.clone() },
-        (PutKind::Folder | PutKind::File { .. }, _) => Body::Folder,
+        (PutKind::Folder | PutKind::File { .. } | PutKind::Coming { .. }, _) => Body::Folder,
     }
 }
 
