@@ -575,6 +575,44 @@ pub const LINK_LIVES_DEFAULT: Duration = Duration::from_secs(24 * 3_600);
 /// Longest time that a link works: it cannot be taken back without removing the file.
 pub const LINK_LIVES_MAX: Duration = Duration::from_secs(31 * 24 * 3_600);
 
+// ---- folders kept equal on another machine ----
+
+/// Longest path of something in a synced folder, in bytes: `PATH_MAX` on Linux.
+pub const TREE_PATH_BYTES_MAX: usize = 4096;
+/// Most parts of such a path: deeper than people and package managers nest, small enough for every stack.
+pub const TREE_DEPTH_MAX: usize = 128;
+/// Most files, folders and links of a synced folder: some 200 MB of memory on both sides.
+pub const SYNC_ENTRIES_MAX: usize = 1 << 20;
+/// Most bytes of all their paths and link targets together.
+pub const SYNC_PATHS_BYTES_MAX: usize = 128 << 20;
+/// Most chunks of a workspace that its index knows: more are not found again, and travel.
+pub const SYNC_CHUNKS_MAX: usize = 1 << 20;
+/// Syncs under way at one node.
+pub const SYNC_SESSIONS_MAX: usize = 8;
+/// A second sync of one workspace waits this long for the first, then says so.
+pub const SYNC_LOCK_WAIT: Duration = Duration::from_secs(5);
+/// A file that was changed less than this before it was looked at may change again without a new time.
+pub const SYNC_YOUNG_NS: i64 = 2_000_000_000;
+/// `--watch` syncs once nothing has changed for this long.
+pub const SYNC_SETTLE: Duration = Duration::from_millis(300);
+/// `--watch` syncs at the latest this long after a change, however many follow.
+pub const SYNC_SETTLE_MAX: Duration = Duration::from_secs(3);
+/// `--watch` looks at everything this often: the system may lose what it should tell.
+pub const SYNC_WATCH_LOOK: Duration = Duration::from_secs(600);
+/// Longest pause of `--watch` before it tries a machine again that does not answer.
+pub const SYNC_AGAIN_MAX: Duration = Duration::from_secs(10);
+/// Room on the disk that a sync leaves free, in bytes.
+pub const SYNC_HEADROOM_BYTES: u64 = 64 << 20;
+/// Bytes received after which that room is looked at again.
+pub const SYNC_ROOM_LOOK_BYTES: u64 = 8 << 20;
+/// How often a file that changes while it is read is read again.
+pub const SYNC_READS_MAX: u32 = 3;
+/// Chunks that were offered to a workspace and are not there yet.
+pub const SYNC_PENDING_CHUNKS_MAX: usize = 1 << 16;
+/// Files that could not be put in place, of which a command is told why.
+pub const SYNC_PROBLEMS_MAX: usize = 1_000;
+/// Frames from the network that wait for the disk of a workspace.
+pub const SYNC_QUEUE_MAX: usize = 64;
 // ---- programs run for others ----
 
 /// Programs that run for others at a time: each has five threads and a process that watches over it.

@@ -21,6 +21,8 @@ mod channels;
 mod document;
 #[path = "protocol/examples.rs"]
 mod examples;
+#[path = "protocol/folders.rs"]
+mod folders;
 #[path = "protocol/generators.rs"]
 mod generators;
 #[path = "protocol/hostile.rs"]

@@ -7,6 +7,7 @@
 use crate::config::ConfigError;
 use crate::types::NameError;
 use crate::wire::message::ErrorCode;
+use crate::wire::run::Denial;
 use std::fmt;
 use std::io;
 use std::path::Path;
@@ -125,6 +126,20 @@ impl Failure {
     /// Exit code 6.
     pub fn not_allowed(message: impl Into<String>) -> Failure {
         Failure::new(ExitCode::NotAllowed, message)
+    }
+
+    /// What keeps a folder or program from another machine, and what to do.
+    #[must_use]
+    pub fn denied(message: String, why: &Denial) -> Failure {
+        Failure::not_allowed(message).hint(match why {
+            Denial::Open => {
+                "close the LAN: `thorp key new` makes a key; give it to every machine with `--key-file`, and start that \
+                 one with `thorp up --allow-run`"
+            }
+            Denial::NotAllowed => "start it with `thorp up --allow-run`, or set `allow_run = true` there",
+            Denial::NotFrom => "add this machine to `run_from` in its settings",
+            Denial::NotProgram(_) => "add the program to `run_programs` in its settings",
+        })
     }
 
     /// Adds what to do.

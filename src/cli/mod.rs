@@ -201,6 +201,7 @@ fn dispatch(arguments: &Arguments, sources: Sources, printer: &Arc<Printer>) -> 
         Command::Drain(drain) => commands::drain::run(&context, drain),
         Command::Merge(merge) => commands::merge::run(&context, merge),
         Command::Restore(restore) => commands::restore::run(&context, restore),
+        Command::Sync(sync) => commands::sync::run(&context, sync),
         Command::Share(share) => commands::share::run(&context, share),
         Command::Run(run) => commands::run::run(&context, run),
         Command::Jobs(jobs) => commands::jobs::list(&context, jobs),

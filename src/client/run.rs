@@ -11,7 +11,7 @@ use crate::limits::{
 };
 use crate::transfer::connection::{ConnectionError, Endpoint, FrameReader, FrameWriter, dial_any};
 use crate::types::{JobId, NodeRoute};
-use crate::wire::message::{ErrorCode, Purpose, Reply, Request};
+use crate::wire::message::{ErrorCode, NodeState, NodeStatus, Purpose, Reply, Request};
 use crate::wire::run::{Denial, JobEnd, JobRow, JobSignal, OutputStream, RunFrame, Start, TerminalSize};
 use bytes::{Buf, Bytes};
 use std::collections::VecDeque;
@@ -608,15 +608,32 @@ impl Session {
     /// The node of this name or id.
     ///
     /// # Errors
-    /// When there is none, or no proxy is found.
+    /// When there is none, or several, or no proxy is found.
     pub async fn target(&mut self, node: &str) -> Result<Target, ClientError> {
-        let all = self.targets().await?;
-        let names: Vec<String> = all.iter().map(|target| target.route.name.to_string()).collect();
-        let meant = |target: &Target| *target.route.name == *node || target.route.node.to_string() == node;
-        all.into_iter().find(meant).ok_or_else(|| ClientError::Refused {
-            code: ErrorCode::NotFound,
-            message: format!("no machine `{node}` is up; those that are: {}", names.join(", ")),
-        })
+        let all = self.nodes().await?;
+        let called =
+            |status: &NodeStatus| *status.route.name == *node || status.route.node.to_string() == node;
+        let (mut found, others): (Vec<_>, Vec<_>) = all.into_iter().partition(called);
+        if found.len() > 1 {
+            // One that is gone for good stays listed for a while.
+            found.retain(is_up);
+        }
+        let refuse = |code, message: String| Err(ClientError::Refused { code, message });
+        match found.len() {
+            0 => {
+                let names: Vec<String> =
+                    others.into_iter().map(|other| other.route.name.to_string()).collect();
+                refuse(
+                    ErrorCode::NotFound,
+                    format!("no machine is called `{node}`; there are: {}", names.join(", ")),
+                )
+            }
+            1 => self.targets_of(found).pop().ok_or(ClientError::Nonsense),
+            _ => refuse(
+                ErrorCode::Invalid,
+                format!("several machines are called `{node}`: give the id of one"),
+            ),
+        }
     }
 
     /// All nodes that are up.
@@ -624,14 +641,26 @@ impl Session {
     /// # Errors
     /// When no proxy is found.
     pub async fn targets(&mut self) -> Result<Vec<Target>, ClientError> {
-        let Reply::Status(status) = self.ask(&Request::Status).await? else {
-            return Err(ClientError::Nonsense);
-        };
-        let routes =
-            status.nodes.into_iter().map(|node| node.route).filter(|route| !route.addresses.is_empty());
-        let routes = self.localise(routes.collect());
+        let mut nodes = self.nodes().await?;
+        nodes.retain(is_up);
+        Ok(self.targets_of(nodes))
+    }
+
+    async fn nodes(&mut self) -> Result<Vec<NodeStatus>, ClientError> {
+        match self.ask(&Request::Status).await? {
+            Reply::Status(status) => Ok(status.nodes),
+            _ => Err(ClientError::Nonsense),
+        }
+    }
+
+    fn targets_of(&self, nodes: Vec<NodeStatus>) -> Vec<Target> {
+        let routes = self.localise(nodes.into_iter().map(|node| node.route).collect());
         let (endpoint, cluster) = (Arc::clone(self.endpoint()), Arc::new(self.another()));
         let target = |route| Target { route, endpoint: Arc::clone(&endpoint), cluster: Arc::clone(&cluster) };
-        Ok(routes.into_iter().map(target).collect())
+        routes.into_iter().map(target).collect()
     }
+}
+
+fn is_up(node: &NodeStatus) -> bool {
+    matches!(node.state, NodeState::Up | NodeState::Draining)
 }

@@ -115,7 +115,7 @@ async fn serve(connection: Connection, shared: Arc<Shared>) {
             Ok(())
         }
         Purpose::Channels => channels::serve(connection, &shared.channels).await,
-        Purpose::Sync => Ok(()),
+        Purpose::Sync => shared.syncs.serve(connection).await,
         Purpose::Run => job::serve(connection, &shared.jobs).await,
     };
     if let Err(error) = ended {

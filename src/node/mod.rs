@@ -39,8 +39,8 @@ use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, JOB_LI
 use crate::messages::folders::Folders;
 use crate::messages::mailbox::Mailbox;
 use crate::messages::{self, MessagesError};
-use crate::remote::Consent;
 use crate::remote::job::Jobs;
+use crate::remote::{self, Consent};
 use crate::replication::{Catalog, CausalContext};
 use crate::store::{Loaded, Store, StoreError};
 use crate::transfer::connection::Endpoint;
@@ -220,7 +220,8 @@ pub(crate) struct Shared {
     pub(crate) stopping: watch::Receiver<bool>,
     pub(crate) quiet: quiet::Quiet,
     pub(crate) channels: Arc<Hub>,
-    pub(crate) consent: Arc<Consent>,
+    /// Folders of others that are kept equal here.
+    pub(crate) syncs: remote::sync::Server,
     pub(crate) jobs: Arc<Jobs>,
     pub(crate) insight: Arc<insight::Insight>,
 }
@@ -316,7 +317,7 @@ impl Node {
             stopping,
             quiet: quiet::Quiet::default(),
             channels,
-            consent,
+            syncs: remote::sync::Server::new(consent),
             jobs,
         };
         Ok(Node {

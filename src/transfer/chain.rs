@@ -153,6 +153,20 @@ impl ChainSender {
         Err(if route.is_empty() { ChainError::Empty } else { ChainError::Unreachable { failed } })
     }
 
+    /// Sends over a connection on which something else was said before: the contents of a sync. The
+    /// node at its other end is all of the chain, and in no list of it.
+    #[must_use]
+    pub fn over(node: NodeId, reader: FrameReader, writer: FrameWriter) -> ChainSender {
+        let (nodes, failed) = (vec![node], Vec::new());
+        ChainSender { first: node, nodes, failed, reader, writer, next_no: 0, broken: false }
+    }
+
+    /// The connection, for what follows on it.
+    #[must_use]
+    pub fn into_connection(self) -> (FrameReader, FrameWriter) {
+        (self.reader, self.writer)
+    }
+
     /// Who is in the chain, in order.
     #[must_use]
     pub fn nodes(&self) -> &[NodeId] {

@@ -12,6 +12,7 @@ mod letter;
 mod name;
 mod node;
 mod origin;
+mod tree_path;
 mod version;
 mod workspace;
 
@@ -25,5 +26,6 @@ pub use letter::{
 pub use name::{FileName, NameError};
 pub use node::{DiskState, NodeRoute, Pin, Presence, Term};
 pub use origin::Origin;
+pub use tree_path::{TreePath, TreePathError};
 pub use version::{Body, ChunkRef, Dot, Version, Wanted};
 pub use workspace::WorkspaceName;

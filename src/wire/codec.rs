@@ -11,8 +11,8 @@ use crate::limits::{
 use crate::types::{
     Body, ChannelKey, ChunkHash, ChunkRef, ClientId, ClientTime, ClientToken, ContentId, DiskId, DiskState,
     Dot, FileName, InstanceId, JobId, Letter, LetterId, LetterPlace, LetterType, Lineage, MachineId,
-    NewLetter, NodeId, NodeRoute, Pin, Presence, Priority, StreamId, Term, Version, Wanted, WorkspaceName,
-    is_label,
+    NewLetter, NodeId, NodeRoute, Pin, Presence, Priority, StreamId, Term, TreePath, Version, Wanted,
+    WorkspaceName, is_label,
 };
 use bincode::de::{BorrowDecode, BorrowDecoder, Decode, Decoder};
 use bincode::enc::{Encode, Encoder};
@@ -133,6 +133,7 @@ layout!(LetterType text);
 layout!(ChannelKey text);
 layout!(ClientId text);
 layout!(WorkspaceName text);
+layout!(borrow TreePath);
 layout!(StreamId { sender, instance, priority });
 layout!(LetterPlace { stream, number });
 layout!(Presence {
@@ -177,13 +178,6 @@ impl<C> Decode<C> for MachineId {
     }
 }
 
-impl<C> Decode<C> for WorkspaceName {
-    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
-        let text: Box<str> = Decode::decode(decoder)?;
-        WorkspaceName::parse(&text).ok_or(Undecodable::Other("an invalid name of a workspace"))
-    }
-}
-
 impl<C> Decode<C> for LetterType {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
         let text: Box<str> = Decode::decode(decoder)?;
@@ -202,6 +196,26 @@ impl<C> Decode<C> for ClientId {
     fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
         let text: Box<str> = Decode::decode(decoder)?;
         ClientId::parse(&text).ok_or(Undecodable::Other("an invalid id of a client"))
+    }
+}
+
+impl<C> Decode<C> for WorkspaceName {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        let text: Box<str> = Decode::decode(decoder)?;
+        WorkspaceName::parse(&text).ok_or(Undecodable::Other("an invalid name of a workspace"))
+    }
+}
+
+impl Encode for TreePath {
+    fn encode<E: Encoder>(&self, encoder: &mut E) -> Result<(), EncodeError> {
+        Encode::encode(self.as_bytes(), encoder)
+    }
+}
+
+impl<C> Decode<C> for TreePath {
+    fn decode<D: Decoder<Context = C>>(decoder: &mut D) -> Result<Self, Undecodable> {
+        let bytes: Vec<u8> = Decode::decode(decoder)?;
+        TreePath::parse(&bytes).map_err(|error| Undecodable::OtherString(error.to_string()))
     }
 }
 

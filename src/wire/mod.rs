@@ -15,6 +15,7 @@ pub mod mail;
 pub mod message;
 pub mod record;
 pub mod run;
+pub mod sync;
 pub mod transfer;
 
 pub use bincode::{Decode, Encode};

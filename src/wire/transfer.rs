@@ -115,6 +115,9 @@ pub enum TransferFrame {
         /// When it was last hashed whole, wall milliseconds; 0 if that is not known.
         verified_ms: u64,
     },
+    /// Command → node, within a sync: that was the last content; what follows is a
+    /// [`SyncFrame`](super::sync::SyncFrame) again.
+    ContentsEnd,
 }
 
 /// How a copy is, after all of it was hashed.

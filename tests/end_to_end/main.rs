@@ -22,6 +22,8 @@
 //! | `killed` | messages to a machine that is killed meanwhile: each once, in order |
 //! | `outbox` | messages sent by files; what failed |
 //! | `hooks` | programs that are run for messages and events |
+//! | `sync` | folders made equal on another machine |
+//! | `sync_hostile` | syncs by and to somebody who means harm |
 //! | `run` | programs on another machine: as if they were here |
 //! | `jobs` | programs left alone, lost, come back to; nothing of them survives |
 //! | `starting` | `thorp up` where it cannot work, keys, no cluster |
@@ -47,5 +49,7 @@ mod process;
 mod rot;
 mod run;
 mod starting;
+mod sync;
+mod sync_hostile;
 mod travel;
 mod village;

@@ -94,6 +94,11 @@ impl Village {
         self
     }
 
+    /// Its cluster's name.
+    pub fn cluster(&self) -> &str {
+        &self.cluster
+    }
+
     /// A path in the village's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)

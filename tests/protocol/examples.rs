@@ -2,6 +2,7 @@
 
 use crate::channels;
 use crate::document::{Document, Part};
+use crate::folders;
 use crate::letters;
 use crate::run;
 use crate::samples::{self, Sample};
@@ -172,6 +173,10 @@ pub fn all() -> Vec<Example> {
     all.push(Example::of("client-says", channels::says()));
     all.extend(variants("channel-ask", channels::asks()));
     all.extend(variants("channel-reply", channels::replies()));
+    all.push(Example::of("tree-entry", folders::entry()));
+    all.extend(variants("tree-item", folders::items()));
+    all.extend(variants("sync", folders::frames()));
+    all.extend(variants("index", folders::index_records()));
     all.push(Example::of("terminal-size", run::terminal_size()));
     all.push(Example::of("job-row", run::row()));
     all.extend(variants("job-end", run::ends()));

@@ -2,6 +2,7 @@
 
 use crate::channels;
 use crate::examples;
+use crate::folders;
 use crate::generators;
 use crate::run;
 use proptest::prelude::*;
@@ -104,6 +105,11 @@ proptest! {
     #[test]
     fn any_request_comes_back(request in generators::request()) {
         comes_back(&request)?;
+    }
+
+    #[test]
+    fn any_frame_of_a_sync_comes_back(frame in folders::any_frame()) {
+        comes_back(&frame)?;
     }
 
     #[test]

@@ -398,6 +398,7 @@ pub fn transfer_frames() -> Vec<Sample<TransferFrame>> {
             state: CopyState::Bad,
             verified_ms: 1_750_000_000_000,
         }),
+        sample!(TransferFrame::ContentsEnd {}),
     ]
 }
 

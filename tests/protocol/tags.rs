@@ -6,6 +6,7 @@
 use crate::channels;
 use crate::document::Document;
 use crate::examples::{self, kebab};
+use crate::folders;
 use crate::letters;
 use crate::run;
 use crate::samples;
@@ -20,6 +21,7 @@ use thorp::wire::message::{
     Waiting,
 };
 use thorp::wire::run::{Denial, EntryKind, JobEnd, JobSignal, OutputStream, RunFrame};
+use thorp::wire::sync::{DifferenceKind, IndexRecord, SyncFrame, TreeItem};
 use thorp::wire::transfer::{CopyState, FetchPart, TransferFrame};
 use thorp::wire::{Encode, encode};
 
@@ -150,6 +152,7 @@ fn every_kind_of_frame_has_its_tag_and_its_example() {
         Doubt,
         Verify,
         Verified,
+        ContentsEnd,
     })
     .check_examples("TransferFrame", "transfer", samples::transfer_frames());
 }
@@ -221,6 +224,39 @@ fn every_frame_of_channels_has_its_tag_and_its_example() {
         Busy,
     })
     .check("ChannelRefusal", channels::REFUSALS, first_byte);
+}
+
+#[test]
+fn every_frame_of_a_sync_has_its_tag_and_its_example() {
+    variants!(SyncFrame {
+        Open,
+        Opened,
+        Denied,
+        Failed,
+        Working,
+        Tree,
+        TreeEnd,
+        Plan,
+        PlanEnd,
+        Contents,
+        Placed,
+        Remove,
+        Apply,
+        Problem,
+        Applied,
+    })
+    .check_examples("SyncFrame", "sync", folders::frames());
+    variants!(TreeItem { File, Folder, Symlink }).check_examples("TreeItem", "tree-item", folders::items());
+    variants!(DifferenceKind { New, Content, Attributes }).check(
+        "DifferenceKind",
+        folders::KINDS,
+        first_byte,
+    );
+    variants!(IndexRecord { File, Chunks, End }).check_examples(
+        "IndexRecord",
+        "index",
+        folders::index_records(),
+    );
 }
 
 #[test]
@@ -465,6 +501,17 @@ fn the_limits_of_the_document_are_those_of_the_program() {
         ("CHANNEL_GRACE_MS_MAX", limits::CHANNEL_GRACE_MS_MAX),
         ("CHANNEL_POSTS_PER_SECOND", limits::CHANNEL_POSTS_PER_SECOND),
         ("CHANNEL_SERVER_TIME_MAX", limits::CHANNEL_SERVER_TIME_MAX),
+        ("TREE_PATH_BYTES_MAX", size(limits::TREE_PATH_BYTES_MAX)),
+        ("TREE_DEPTH_MAX", size(limits::TREE_DEPTH_MAX)),
+        ("SYNC_ENTRIES_MAX", size(limits::SYNC_ENTRIES_MAX)),
+        ("SYNC_PATHS_BYTES_MAX", size(limits::SYNC_PATHS_BYTES_MAX)),
+        ("SYNC_CHUNKS_MAX", size(limits::SYNC_CHUNKS_MAX)),
+        ("SYNC_PENDING_CHUNKS_MAX", size(limits::SYNC_PENDING_CHUNKS_MAX)),
+        ("SYNC_SESSIONS_MAX", size(limits::SYNC_SESSIONS_MAX)),
+        ("SYNC_LOCK_WAIT", ms(limits::SYNC_LOCK_WAIT)),
+        ("SYNC_YOUNG_NS", u64::try_from(limits::SYNC_YOUNG_NS).expect("a time")),
+        ("SYNC_HEADROOM_BYTES", limits::SYNC_HEADROOM_BYTES),
+        ("SYNC_PROBLEMS_MAX", size(limits::SYNC_PROBLEMS_MAX)),
         ("JOBS_AT_ONCE_MAX", size(limits::JOBS_AT_ONCE_MAX)),
         ("JOBS_KEPT_MAX", size(limits::JOBS_KEPT_MAX)),
         ("JOB_SESSIONS_MAX", size(limits::JOB_SESSIONS_MAX)),

@@ -180,6 +180,16 @@ Examples:
   thorp share photos/sea.jpg
   thorp share film.mkv --expires 7d
   thorp share film.mkv --json | jq -r .url";
+pub(super) const SYNC_EXAMPLES: &str = "\
+The machine was started with `--allow-run`, and all have one cluster key. Only what is different
+travels. What `.gitignore` and `.thorpignore` leave out stays here, and stays there; so does `.git`.
+Lines begin with `+` (new), `~` (changed), `.` (permissions), `-` (removed).
+
+Examples:
+  thorp sync . attic                          a workspace of its own for this folder
+  thorp sync build attic:game --delete        as workspace `game`, without what is not here any more
+  thorp sync . attic --dry-run
+  thorp sync . attic --watch";
 pub(super) const SEND_EXAMPLES: &str = "\
 The message is safe once the command ends: on two machines, where there are two. A machine that is off
 finds it when it is back. It lies in `messages/inbox/` there, and `messages/hooks/TYPE` is run.

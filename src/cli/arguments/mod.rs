@@ -8,6 +8,7 @@ mod help;
 mod node;
 mod run;
 mod sources;
+mod sync;
 
 #[cfg(test)]
 mod tests;
@@ -19,6 +20,7 @@ pub use help::{ABOUT, INTRODUCTION};
 pub use node::NodeArguments;
 pub use run::{AttachArguments, JobsArguments, LogsArguments, RunArguments, StopArguments};
 pub use sources::{Source, Sources};
+pub use sync::{SyncArguments, SyncPlace};
 
 use crate::cli::failure::Failure;
 use crate::cli::letters::{PLACES, parse_letter_name, parse_place};
@@ -176,6 +178,9 @@ pub enum Command {
     /// Make a link that gives one file to whoever has a browser on the LAN
     #[command(after_help = help::SHARE_EXAMPLES)]
     Share(ShareArguments),
+    /// Make a folder on another machine equal to one here
+    #[command(after_help = help::SYNC_EXAMPLES)]
+    Sync(SyncArguments),
     /// Send a message to other machines
     #[command(after_help = help::SEND_EXAMPLES)]
     Send(SendArguments),

@@ -10,10 +10,12 @@ pub use settings::{Origin, SettingRow, setting_value};
 mod channels;
 mod letters;
 mod run;
+mod sync;
 
 pub use channels::{ChannelDocument, ChannelEvent};
 pub use letters::{FlushDocument, HookPart, LetterRow, RetriedRow, RetryDocument};
 pub use run::{DetachedDocument, JobDocument, StoppedDocument};
+pub use sync::{SyncChange, SyncDocument, SyncReason};
 
 pub use crate::documents::{
     ErrorBody, ErrorDocument, FileRow, FilesPart, NodeNames, NodePart, PutFile, RemovedRow, StatusDocument,

@@ -24,7 +24,7 @@ use crate::documents::chain;
 use crate::limits::JOB_LINGER_DEFAULT;
 use crate::types::JobId;
 use crate::wire::message::ErrorCode;
-use crate::wire::run::{Bytes, Denial, JobEnd, Start};
+use crate::wire::run::{Bytes, JobEnd, Start};
 use console::{Lent, Sink, lend};
 use place::Place;
 use std::ffi::OsString;
@@ -219,15 +219,7 @@ pub(in crate::cli::commands) fn outcome(end: &JobEnd, command: &[OsString]) -> R
 /// An error of running, in words.
 pub(in crate::cli::commands) fn failure(error: &RunError) -> Failure {
     match error {
-        RunError::Denied { why, .. } => Failure::not_allowed(error.to_string()).hint(match why {
-            Denial::Open => {
-                "close the LAN: `thorp key new` makes a key; give it to every node with `--key-file`, and start that \
-                 one with `--allow-run`"
-            }
-            Denial::NotAllowed => "start that node with `thorp up --allow-run`",
-            Denial::NotFrom => "its `run_from` must name this machine",
-            Denial::NotProgram(_) => "its `run_programs` must name this program",
-        }),
+        RunError::Denied { why, .. } => Failure::denied(error.to_string(), why),
         RunError::Refused { code: ErrorCode::NotFound, message } => {
             Failure::not_found(message.to_string()).hint("`thorp jobs` shows what runs and ran")
         }

@@ -124,9 +124,17 @@ impl Place {
             let bar = context.printer.bytes_progress("syncing", None);
             let progress: Arc<dyn Progress> = Arc::new(move |bytes: u64| bar.add(bytes));
             let (route, endpoint) = (&target.route, &target.endpoint);
-            sync(route, endpoint, &self.workspace, source, &options, progress)
-                .await
-                .map_err(|error| crate::cli::commands::sync::failure(&error))?;
+            let synced = sync(route, endpoint, &self.workspace, source, &options, progress).await;
+            let report = synced.map_err(|error| crate::cli::commands::sync::failure(&error))?;
+            for (path, why) in &report.skipped {
+                context.printer.warning(format_args!("`{}` was left out: {why}", path.display()));
+            }
+            // A program beside old files is not the one that was meant.
+            if let Some((path, why)) = report.failed.first() {
+                return Err(Failure::failed(format!(
+                    "`{path}` was not synced, and nothing was started: {why}"
+                )));
+            }
         }
         Ok(())
     }
