@@ -31,6 +31,8 @@ mod hostile;
 mod letters;
 #[path = "protocol/properties.rs"]
 mod properties;
+#[path = "protocol/run.rs"]
+mod run;
 #[path = "protocol/samples.rs"]
 mod samples;
 #[path = "protocol/tags.rs"]

@@ -320,6 +320,15 @@ fn with_key(command: std::process::Command, key: &Path) -> std::process::Command
 }
 
 #[test]
+fn a_folder_of_programs_may_be_named_from_where_the_node_was_started() {
+    let village = Village::closed(2, &["--allow-run", "--run-folder", "works"]);
+    let there = village.run(&["run", "--on", "b", "pwd"]).ended(0).text();
+    assert!(Path::new(there.trim_end()).starts_with(village.path("works")), "{there}");
+    village.run(&words(&script("printf '#!/bin/sh\\nexit 4\\n' > four; chmod +x four"))).ended(0);
+    village.run(&["run", "--no-sync", "--on", "b", "./four"]).ended(4);
+}
+
+#[test]
 fn on_all_machines_and_on_any() {
     let village = two();
     let ended =

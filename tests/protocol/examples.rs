@@ -4,6 +4,7 @@ use crate::channels;
 use crate::document::{Document, Part};
 use crate::folders;
 use crate::letters;
+use crate::run;
 use crate::samples::{self, Sample};
 use crate::vectors;
 use std::collections::BTreeMap;
@@ -176,6 +177,11 @@ pub fn all() -> Vec<Example> {
     all.extend(variants("tree-item", folders::items()));
     all.extend(variants("sync", folders::frames()));
     all.extend(variants("index", folders::index_records()));
+    all.push(Example::of("terminal-size", run::terminal_size()));
+    all.push(Example::of("job-row", run::row()));
+    all.extend(variants("job-end", run::ends()));
+    all.extend(variants("run", run::frames()));
+    all.push(run::output_record());
     all.push(Example::record("record-term", samples::term_sample()));
     all.extend(vectors::all().into_iter().map(Example::computed));
     all

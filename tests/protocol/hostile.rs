@@ -1,6 +1,7 @@
 //! What must be refused, and at what cost.
 
 use crate::examples::{self, Example};
+use crate::run;
 use crate::samples::{self, A, RUN, X};
 use thorp::limits::{
     DATAGRAM_BYTES_MAX, FRAME_HEAD_BYTES_MAX, FRAME_PAYLOAD_BYTES_MAX, LABEL_BYTES_MAX, LINEAGE_MAX,
@@ -12,6 +13,7 @@ use thorp::wire::datagram::{Datagram, Tags, encode_datagram, open_datagram};
 use thorp::wire::frame::FramePrefix;
 use thorp::wire::message::{Context, Hello, Message, Reply, Request, check_presence};
 use thorp::wire::record::{ContentRecord, decode_record};
+use thorp::wire::run::RunFrame;
 use thorp::wire::transfer::TransferFrame;
 use thorp::wire::{Decode, DecodeError, Encode, decode, encode};
 
@@ -120,6 +122,9 @@ fn bombs() -> Vec<(&'static str, Reads, Vec<u8>)> {
             ("record: versions", reads::<Vec<Version>>, length.clone()),
             ("twelve bytes", reads::<Vec<u8>>, of(&[length, &[0; 3]])),
         ]);
+        for (name, head) in run::heads() {
+            bombs.push((name, reads::<RunFrame>, of(&[&head, length])));
+        }
     }
     bombs
 }

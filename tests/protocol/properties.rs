@@ -4,6 +4,7 @@ use crate::channels;
 use crate::examples;
 use crate::folders;
 use crate::generators;
+use crate::run;
 use proptest::prelude::*;
 use thorp::limits::DATAGRAM_BYTES_MAX;
 use thorp::types::Version;
@@ -13,6 +14,7 @@ use thorp::wire::frame::{FRAME_PREFIX_BYTES, FramePrefix};
 use thorp::wire::mail::{MailKey, MailRow};
 use thorp::wire::message::{Hello, Message, Reply, Request, check_presence};
 use thorp::wire::record::{ContentRecord, decode_record, encode_record};
+use thorp::wire::run::RunFrame;
 use thorp::wire::transfer::TransferFrame;
 use thorp::wire::{Decode, Encode, decode, encode};
 
@@ -54,6 +56,7 @@ fn everything_survives(bytes: &[u8]) -> Result<(), TestCaseError> {
     survives::<MailKey>(bytes)?;
     survives::<ChannelAsk>(bytes)?;
     survives::<ChannelReply>(bytes)?;
+    survives::<RunFrame>(bytes)?;
     let _ = decode_record::<Vec<Version>>(bytes);
     let _ = decode_record::<ContentRecord>(bytes);
     if let Ok(sealed) = open_datagram(bytes) {
@@ -117,6 +120,11 @@ proptest! {
     #[test]
     fn any_reply_about_channels_comes_back(reply in channels::any_reply()) {
         comes_back(&reply)?;
+    }
+
+    #[test]
+    fn any_frame_about_programs_comes_back(frame in run::any_frame()) {
+        comes_back(&frame)?;
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::document::Document;
 use crate::examples::{self, kebab};
 use crate::folders;
 use crate::letters;
+use crate::run;
 use crate::samples;
 use std::collections::BTreeMap;
 use thorp::limits;
@@ -19,6 +20,7 @@ use thorp::wire::message::{
     ErrorCode, FileState, HolderState, Message, NodeState, PullState, Purpose, Reply, Request, Selector,
     Waiting,
 };
+use thorp::wire::run::{Denial, EntryKind, JobEnd, JobSignal, OutputStream, RunFrame};
 use thorp::wire::sync::{DifferenceKind, IndexRecord, SyncFrame, TreeItem};
 use thorp::wire::transfer::{CopyState, FetchPart, TransferFrame};
 use thorp::wire::{Encode, encode};
@@ -258,6 +260,51 @@ fn every_frame_of_a_sync_has_its_tag_and_its_example() {
 }
 
 #[test]
+fn every_frame_about_programs_has_its_tag_and_its_example() {
+    variants!(RunFrame {
+        Start,
+        Attach,
+        Attached,
+        Output,
+        OutputTaken,
+        OutputClosed,
+        Input,
+        InputEnd,
+        InputTaken,
+        Signal,
+        Resize,
+        Ended,
+        Working,
+        Denied,
+        Failed,
+        List,
+        Jobs,
+        Stop,
+        Stopping,
+        Ask,
+        Idle,
+        Collect,
+        Entry,
+        Data,
+        Collected,
+    })
+    .check_examples("RunFrame", "run", run::frames());
+    variants!(JobEnd { Exited, Signalled, NotStarted, Lost }).check_examples(
+        "JobEnd",
+        "job-end",
+        run::ends(),
+    );
+    variants!(OutputStream { Output, Errors }).check("OutputStream", run::STREAMS, first_byte);
+    variants!(JobSignal { Interrupt, Terminate, Kill, Hangup, Quit, User1, User2, Suspend, Continue }).check(
+        "JobSignal",
+        run::SIGNALS,
+        first_byte,
+    );
+    variants!(EntryKind { File, Folder, Symlink }).check("EntryKind", run::kinds(), first_byte);
+    variants!(Denial { Open, NotAllowed, NotFrom, NotProgram }).check("Denial", run::denials(), first_byte);
+}
+
+#[test]
 fn every_kind_of_datagram_has_its_number_and_its_example() {
     let kinds = variants!(Datagram { Beacon, Query, Goodbye });
     let examples = Document::read().examples();
@@ -465,6 +512,20 @@ fn the_limits_of_the_document_are_those_of_the_program() {
         ("SYNC_YOUNG_NS", u64::try_from(limits::SYNC_YOUNG_NS).expect("a time")),
         ("SYNC_HEADROOM_BYTES", limits::SYNC_HEADROOM_BYTES),
         ("SYNC_PROBLEMS_MAX", size(limits::SYNC_PROBLEMS_MAX)),
+        ("JOBS_AT_ONCE_MAX", size(limits::JOBS_AT_ONCE_MAX)),
+        ("JOBS_KEPT_MAX", size(limits::JOBS_KEPT_MAX)),
+        ("JOB_SESSIONS_MAX", size(limits::JOB_SESSIONS_MAX)),
+        ("JOB_OUTPUT_BYTES_MAX", limits::JOB_OUTPUT_BYTES_MAX),
+        ("JOB_SEGMENT_BYTES", limits::JOB_SEGMENT_BYTES),
+        ("JOB_OUTPUT_FRAME_BYTES", size(limits::JOB_OUTPUT_FRAME_BYTES)),
+        ("JOB_INPUT_BYTES_MAX", size(limits::JOB_INPUT_BYTES_MAX)),
+        ("JOB_LINGER_DEFAULT", ms(limits::JOB_LINGER_DEFAULT)),
+        ("JOB_LINGER_MAX", ms(limits::JOB_LINGER_MAX)),
+        ("JOB_REST_GRACE", ms(limits::JOB_REST_GRACE)),
+        ("RUN_WORKING_INTERVAL", ms(limits::RUN_WORKING_INTERVAL)),
+        ("RUN_SESSION_SILENCE", ms(limits::RUN_SESSION_SILENCE)),
+        ("RUN_NODE_SILENCE", ms(limits::RUN_NODE_SILENCE)),
+        ("RUN_REATTACH_MAX", ms(limits::RUN_REATTACH_MAX)),
     ]);
     let rows = Document::read().table("limits");
     let written: BTreeMap<&str, u64> = rows

@@ -136,9 +136,10 @@ impl Output {
         }
     }
 
-    /// Reads from the byte `from` on, or from the oldest that is there.
+    /// Reads from the byte `from` on; from the oldest that is there, or the next that comes, if that is not there.
     pub(super) fn reader(&self, from: u64) -> OutputReader {
-        OutputReader { position: from.max(self.begin()), open: None }
+        let begin = self.begin();
+        OutputReader { position: from.min(*self.end.borrow()).max(begin), open: None }
     }
 }
 
@@ -283,6 +284,7 @@ mod tests {
                 assert_eq!(read(output, 0, most), all);
                 assert_eq!(read(output, 6, most), [(Errors, b"o ".to_vec()), (Out, b"three".to_vec())]);
                 assert_eq!(read(output, 13, most), []);
+                assert_eq!(read(output, u64::MAX, most), [], "what is not there yet begins at the end");
             }
         }
         again.append(Errors, b"!");

@@ -57,6 +57,8 @@ pub(super) struct Process {
 
 /// Starts a supervisor and gives it the program.
 pub(super) fn start(start: &Start, directory: &Path, account: Option<&Account>) -> io::Result<Process> {
+    // The supervisor works elsewhere, where a relative path would mean something else.
+    let directory = &std::path::absolute(directory)?;
     let (mut orders, reports, theirs) = pair()?;
     let mut command = Command::new(own_program()?);
     command
