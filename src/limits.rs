@@ -615,7 +615,7 @@ pub const SYNC_PROBLEMS_MAX: usize = 1_000;
 pub const SYNC_QUEUE_MAX: usize = 64;
 // ---- programs run for others ----
 
-/// Programs that run for others at a time: each has five threads and a process that watches over it.
+/// Programs that run for others at a time: each has three threads and a process that watches over it.
 pub const JOBS_AT_ONCE_MAX: usize = 64;
 /// Jobs that are remembered after their end, with their output; the oldest go first.
 pub const JOBS_KEPT_MAX: usize = 64;

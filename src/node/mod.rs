@@ -109,7 +109,7 @@ pub struct RunOptions {
     pub programs: Vec<Box<str>>,
     /// As which user, if not as that of the node.
     pub user: Option<Box<str>>,
-    /// The folder of all workspaces, if not [`WORKSPACES`] in the data folder.
+    /// The folder of all workspaces, if not `workspaces` in the data folder.
     pub folder: Option<PathBuf>,
 }
 

@@ -73,7 +73,7 @@ impl Rooms {
 }
 
 /// A copy that is to move to an emptier machine: nothing else is to be done for the content, and its
-/// fullest holder has less free, by [`UNEVEN_STEPS`] and also after the move. It is made there first;
+/// fullest holder has less free, by `UNEVEN_STEPS` and also after the move. It is made there first;
 /// then one is too many, and the fullest goes.
 #[must_use]
 pub fn balance(input: &PlanInput<'_>, rooms: &Rooms) -> Option<Shift> {

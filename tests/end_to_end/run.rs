@@ -215,7 +215,12 @@ fn a_full_screen_program_finds_what_it_needs() {
     resize(&ours, 50, 132);
     // Its terminal is not this process's own, so nobody tells it but us.
     running.signal(Signal::WINCH);
-    screen.wait_for("size=50 132.");
+    // The shell looks at its signals between two keys.
+    wait_until(s(20), "the other size is seen", || {
+        (&ours).write_all(b"z").expect("a key");
+        let shown = screen.text();
+        if shown.contains("size=50 132.") { Ok(()) } else { Err(shown) }
+    });
     (&ours).write_all(b"q").expect("a key");
     running.wait(s(20)).ended(12);
     let after = rustix::termios::tcgetattr(&theirs).expect("attributes");
@@ -259,10 +264,14 @@ impl Screen {
         Screen { shown }
     }
 
+    fn text(&self) -> String {
+        String::from_utf8_lossy(&self.shown.lock().expect("whole")).into_owned()
+    }
+
     #[track_caller]
     fn wait_for(&mut self, text: &str) {
         wait_until(s(20), &format!("the terminal shows {text:?}"), || {
-            let shown = String::from_utf8_lossy(&self.shown.lock().expect("whole")).into_owned();
+            let shown = self.text();
             if shown.contains(text) { Ok(()) } else { Err(shown) }
         });
     }

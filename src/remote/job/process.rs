@@ -1,6 +1,6 @@
 //! A program's process: its streams, its terminal, its supervisor, and the threads between those and the job.
 //!
-//! Threads, because pipes and terminals block: one for each stream of output, one that gives
+//! Threads, because pipes and terminals block: one that reads output, one that gives
 //! input, one that hears the supervisor. They end with the program, of which nothing is left then.
 
 use super::Job;
@@ -8,6 +8,7 @@ use crate::limits::JOB_OUTPUT_FRAME_BYTES;
 use crate::remote::account::Account;
 use crate::remote::supervisor::{OrderSender, ReportReader, WORD, pair};
 use crate::wire::run::{Bytes, JobEnd, OutputStream, Start, SupervisorOrder, SupervisorReport, TerminalSize};
+use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{Winsize, tcsetwinsize};
@@ -188,13 +189,10 @@ pub(super) fn attend(job: &Arc<Job>, process: ProcessStreams) {
             }
         });
     }
-    let readers: Vec<_> = outputs
-        .into_iter()
-        .map(|(stream, file)| {
-            let job = Arc::clone(job);
-            std::thread::spawn(move || read_output(&job, stream, file))
-        })
-        .collect();
+    let reader = {
+        let job = Arc::clone(job);
+        std::thread::spawn(move || read_outputs(&job, outputs))
+    };
     let job = Arc::clone(job);
     std::thread::spawn(move || {
         let mut group = None;
@@ -211,9 +209,7 @@ pub(super) fn attend(job: &Arc<Job>, process: ProcessStreams) {
         let _ = supervisor.wait();
         if end.is_some() {
             // Nothing is left that could write; what was written comes to its end.
-            for reader in readers {
-                let _ = reader.join();
-            }
+            let _ = reader.join();
         } else if let Some(group) = group {
             // The supervisor was killed: what it watched over must not be left alone.
             let _ = kill_process_group(group, Signal::KILL);
@@ -222,21 +218,33 @@ pub(super) fn attend(job: &Arc<Job>, process: ProcessStreams) {
     });
 }
 
-fn read_output(job: &Job, stream: OutputStream, mut file: File) {
+/// One thread for both streams, so that what was said one after the other mostly stays so.
+fn read_outputs(job: &Job, mut outputs: Vec<(OutputStream, File)>) {
     let mut buffer = vec![0; JOB_OUTPUT_FRAME_BYTES];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => return,
-            Ok(count) => {
-                job.output.append(stream, buffer.get(..count).unwrap_or_default());
-                if job.is_closed(stream) {
-                    return; // the program finds out as it would here
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            // A terminal that nobody has open any more.
-            Err(_) => return,
+    while !outputs.is_empty() {
+        let mut waiting: Vec<PollFd<'_>> =
+            outputs.iter().map(|(_, file)| PollFd::new(file, PollFlags::IN)).collect();
+        if poll(&mut waiting, None).is_err() {
+            continue; // interrupted
         }
+        let ready: Vec<bool> = waiting.iter().map(|file| !file.revents().is_empty()).collect();
+        let mut ready = ready.into_iter();
+        outputs.retain_mut(|(stream, file)| {
+            !ready.next().unwrap_or(false) || read_output(job, *stream, file, &mut buffer)
+        });
+    }
+}
+
+/// Reads what there is; `false` if there will be no more.
+fn read_output(job: &Job, stream: OutputStream, file: &mut File, buffer: &mut [u8]) -> bool {
+    match file.read(buffer) {
+        Ok(0) => false,
+        Ok(count) => {
+            job.output.append(stream, buffer.get(..count).unwrap_or_default());
+            !job.is_closed(stream) // the program finds out as it would here
+        }
+        // Else a terminal that nobody has open any more.
+        Err(error) => error.kind() == io::ErrorKind::Interrupted,
     }
 }
 

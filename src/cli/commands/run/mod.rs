@@ -111,8 +111,9 @@ fn start(
 
 /// How whoever starts a program is called there.
 fn who() -> String {
-    let user =
-        std::env::var("USER").or_else(|_| std::env::var("LOGNAME")).unwrap_or_else(|_| "somebody".into());
+    let user = std::env::var("USER")
+        .or_else(|_| std::env::var("LOGNAME"))
+        .unwrap_or_else(|_| format!("uid-{}", rustix::process::getuid().as_raw()));
     let user: String = user.chars().filter(|c| !c.is_control()).take(64).collect();
     format!("{user}@{}", crate::config::host_name())
 }
