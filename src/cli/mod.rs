@@ -53,15 +53,14 @@ pub fn main() -> std::process::ExitCode {
     if typed.get(1).is_some_and(|word| word == supervisor::WORD) && typed.len() == 2 {
         return commands::supervise::run();
     }
-    let code = catch_unwind(AssertUnwindSafe(|| run(&typed))).unwrap_or_else(|_| {
+    catch_unwind(AssertUnwindSafe(|| run(&typed))).unwrap_or_else(|_| {
         // The hook has told people; a script gets its document.
         if asks_for_json(&typed) {
             let failure = Failure::failed("this is a bug in thorp; standard error has more").json_code("bug");
             Printer::new(Verbosity { json: true, ..Verbosity::default() }).failure(&failure);
         }
         ExitCode::Failed.into()
-    });
-    code
+    })
 }
 
 fn run(typed: &[OsString]) -> std::process::ExitCode {

@@ -12,7 +12,7 @@ use crate::clock::Moment;
 use crate::limits::SUSPECT_AFTER_MS;
 use crate::replication::Candidate;
 use crate::replication::balance::{Rooms, Shift, balance};
-use crate::replication::planner::PlanInput;
+use crate::replication::planner::{HolderState, PlanInput};
 use crate::types::{ContentId, NodeId};
 use crate::wire::message::Message;
 use std::collections::BTreeMap;
@@ -67,17 +67,11 @@ impl Moves {
 impl Engine {
     /// Goes through all contents a few at a time, and moves copies where the difference is worth it.
     pub(super) fn balance(&mut self, candidates: &[Candidate]) {
-        let (now, catalog) = (self.now, &self.catalog);
         let Some(office) = &mut self.office else {
             return;
         };
         let mut moves = std::mem::take(&mut office.moves);
-        moves.tick(now, |one| {
-            let wanted = catalog.content(&one.content).map(|refs| usize::from(refs.wanted()));
-            office.pulls.contains_key(&(one.content, one.to))
-                || office.drops.contains_key(&one.content)
-                || wanted.is_some_and(|wanted| office.inventories.holders(&one.content).count() > wanted)
-        });
+        moves.tick(self.now, |one| self.is_under_way(one));
         let mut rooms = moves.rooms(candidates);
         if rooms.are_uneven() {
             self.balance_step(&mut moves, &mut rooms, candidates);
@@ -85,6 +79,20 @@ impl Engine {
         if let Some(office) = &mut self.office {
             office.moves = moves;
         }
+    }
+
+    /// Whether the copy is still being made, or the one that is too many is still there. One on a machine
+    /// that is off says nothing about that.
+    fn is_under_way(&self, one: &Move) -> bool {
+        let Some(office) = &self.office else {
+            return false;
+        };
+        let holders = self.holders_of(&one.content);
+        let up = holders.iter().filter(|holder| holder.state == HolderState::Up).count();
+        let wanted = self.catalog.content(&one.content).map(|refs| usize::from(refs.wanted()));
+        office.pulls.contains_key(&(one.content, one.to))
+            || office.drops.contains_key(&one.content)
+            || wanted.is_some_and(|wanted| up > wanted)
     }
 
     fn balance_step(&mut self, moves: &mut Moves, rooms: &mut Rooms, candidates: &[Candidate]) {

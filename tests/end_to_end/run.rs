@@ -191,6 +191,37 @@ fn a_terminal_is_a_terminal() {
     assert!(before.stderr.contains("--tty"), "{before}");
 }
 
+/// Single keys, the alternate screen, another size while it runs; afterwards the terminal is as before.
+#[test]
+fn a_full_screen_program_finds_what_it_needs() {
+    let village = two();
+    let (ours, theirs) = terminal(24, 80);
+    let before = rustix::termios::tcgetattr(&theirs).expect("attributes");
+    let text = "trap 'printf \"size=%s.\" \"$(stty size)\"' WINCH; stty raw -echo; printf '\\033[?1049h\\033[2Jready.'; \
+                key=$(dd bs=1 count=1 2>/dev/null); printf \"key=$key.\"; \
+                until key=$(dd bs=1 count=1 2>/dev/null) && [ \"$key\" = q ]; do :; done; \
+                stty sane; printf '\\033[?1049l'; exit 12";
+    let mut command =
+        village.command(&village.path("client"), &["run", "--on", "b", "-t", "--", "sh", "-c", text]);
+    command.env("TERM", "xterm");
+    let stdin = theirs.try_clone().expect("a descriptor");
+    let stdout = theirs.try_clone().expect("a descriptor");
+    let logs = village.path("logs");
+    let mut running = Process::start(command, "full screen", &logs, stdin.into(), Some(stdout.into()));
+    let mut screen = Screen::of(&ours);
+    screen.wait_for("\u{1b}[?1049h\u{1b}[2Jready.");
+    (&ours).write_all(b"x").expect("a key without a line's end");
+    screen.wait_for("key=x.");
+    resize(&ours, 50, 132);
+    // Its terminal is not this process's own, so nobody tells it but us.
+    running.signal(Signal::WINCH);
+    screen.wait_for("size=50 132.");
+    (&ours).write_all(b"q").expect("a key");
+    running.wait(s(20)).ended(12);
+    let after = rustix::termios::tcgetattr(&theirs).expect("attributes");
+    assert_eq!((after.local_modes, after.input_modes), (before.local_modes, before.input_modes));
+}
+
 /// Both ends of a new terminal.
 fn terminal(rows: u16, columns: u16) -> (File, File) {
     use rustix::pty::OpenptFlags;
@@ -200,9 +231,14 @@ fn terminal(rows: u16, columns: u16) -> (File, File) {
     let name = rustix::pty::ptsname(&ours, Vec::new()).expect("a name");
     let path = Path::new(OsStr::from_bytes(name.as_bytes()));
     let theirs = fs::OpenOptions::new().read(true).write(true).open(path).expect("a terminal");
+    let ours = ours.into();
+    resize(&ours, rows, columns);
+    (ours, theirs)
+}
+
+fn resize(terminal: &File, rows: u16, columns: u16) {
     let size = rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
-    rustix::termios::tcsetwinsize(&ours, size).expect("a size");
-    (ours.into(), theirs)
+    rustix::termios::tcsetwinsize(terminal, size).expect("a size");
 }
 
 /// What a terminal shows.

@@ -66,6 +66,7 @@ const MEASUREMENTS: &[Test] = &[
     Test("measure_how_long_a_healed_split_takes", measure::healed_split),
     Test("measure_messages_beside_mosquitto_and_nats", bench::compare),
     Test("measure_channels_beside_mosquitto_and_flask", bench::web::channels::compare),
+    Test("measure_sync_and_run_beside_rsync_and_ssh", bench::run::compare),
     Test("measure_http_beside_nginx_and_native", bench::web::files::compare),
 ];
 

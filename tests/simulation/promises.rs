@@ -462,9 +462,9 @@ impl World {
         self.ledger.op_mut(op).acknowledged = true;
         let facts = if removal { &change.kills } else { &change.settings };
         for (name, dot) in facts {
-            // A step may also tell again what an earlier request brought about.
+            // A step may also tell again what an earlier request brought about, as the put of this version.
             let tells = |delta: &Delta| {
-                if removal { delta.context.contains(dot) } else { sets(&delta.names, *dot) }
+                if removal { removes(delta, *dot) } else { sets(&delta.names, *dot) }
             };
             let told = change.told.iter().filter(|(_, delta)| tells(delta)).map(|(host, _)| *host);
             let everybody: BTreeSet<usize> = told.chain([at]).collect();
@@ -496,6 +496,12 @@ impl World {
             versions.flat_map(|version| version.wanted.later.iter().flat_map(|later| later.iter()));
         settings.any(|(known, _)| *known == dot)
     }
+}
+
+/// Whether a change takes a version away: it knows it, and does not bring it.
+fn removes(delta: &Delta, dot: Dot) -> bool {
+    let mut versions = delta.names.iter().flat_map(|(_, versions)| versions);
+    delta.context.contains(&dot) && !versions.any(|version| version.dot == dot)
 }
 
 /// Whether a change carries a setting.

@@ -390,3 +390,63 @@ fn absent(error: &io::Error) -> bool {
         io::ErrorKind::NotFound | io::ErrorKind::NotADirectory | io::ErrorKind::IsADirectory
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn top() -> tempfile::TempDir {
+        let top = tempfile::tempdir().expect("a folder");
+        for name in
+            ["project/src/a.rs", "project/target/debug/game", "project/assets/x.png", "other/x.png", "game"]
+        {
+            let path = top.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+            fs::write(path, name).expect("a file");
+        }
+        fs::write(top.path().join("project/.gitignore"), "target/\n").expect("a file");
+        top
+    }
+
+    fn paths(scan: &Scan) -> Vec<String> {
+        scan.entries.iter().map(|entry| entry.path.to_string()).collect()
+    }
+
+    #[test]
+    fn an_ignored_program_comes_when_it_is_named() {
+        let top = top();
+        let folder = top.path().join("project");
+        let also = vec![folder.join("target/debug/game")];
+        let source = SyncSource::Folder { folder: folder.clone(), also };
+        let scan = Scan::of(&source, true).expect("scanned");
+        let expected = [".gitignore", "assets", "assets/x.png", "src", "src/a.rs", "target", "target/debug"];
+        assert_eq!(paths(&scan)[..7], expected);
+        assert_eq!(paths(&scan)[7..], ["target/debug/game"]);
+        let outside = SyncSource::Folder { folder, also: vec![top.path().join("game")] };
+        assert!(matches!(Scan::of(&outside, true), Err(SyncError::Outside(_))));
+    }
+
+    #[test]
+    fn named_files_keep_their_path_or_take_their_name_and_never_each_others() {
+        let top = top();
+        let base = top.path().join("project");
+        let files = |paths: &[&Path]| {
+            let paths = paths.iter().map(|path| path.to_path_buf()).collect();
+            Scan::of(&SyncSource::Files { base: base.clone(), paths }, true)
+        };
+        let game = top.path().join("game");
+        let mut scan = files(&[Path::new("assets"), Path::new("target/debug/game"), &game]).expect("scanned");
+        let expected = ["assets", "assets/x.png", "game", "target", "target/debug", "target/debug/game"];
+        assert_eq!(paths(&scan), expected);
+        let may = |scan: &mut Scan, path: &str| {
+            scan.may_remove(&TreePath::parse(path.as_bytes()).expect("a path"), false)
+        };
+        assert!(may(&mut scan, "assets/old.png") && !may(&mut scan, "target/old") && !may(&mut scan, "old"));
+        let twice = files(&[&game, &top.path().join("other/../game")]);
+        assert_eq!(paths(&twice.expect("one file, named twice")), ["game"]);
+        fs::create_dir(top.path().join("more")).expect("a folder");
+        fs::write(top.path().join("more/game"), "another").expect("a file");
+        let collide = files(&[&game, &top.path().join("more/game")]);
+        assert!(matches!(collide, Err(SyncError::Collision(..))));
+    }
+}

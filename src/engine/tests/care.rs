@@ -215,7 +215,6 @@ fn copies_move_to_a_machine_that_joins_empty() {
 
 #[test]
 fn copies_move_until_the_difference_is_small_and_never_back() {
-    // What machines say of their room is two seconds old.
     let mut cluster = Cluster::new(&[AUTO; 2]);
     cluster.run(3_000);
     usage(&mut cluster, 1, 0);
@@ -228,9 +227,9 @@ fn copies_move_until_the_difference_is_small_and_never_back() {
     assert_eq!(held(&cluster), [60, 0]);
     let mut moved = Vec::new();
     for _ in 0..60 {
-        for at in 0..2 {
-            let free = 100_000 - 1_000 * held(&cluster)[at] as u64;
-            usage(&mut cluster, at, free);
+        // A node measures its disk every two seconds: meanwhile its figures are old.
+        for (at, held) in held(&cluster).into_iter().enumerate() {
+            usage(&mut cluster, at, 100_000 - 1_000 * held as u64);
         }
         cluster.run(2_000);
         moved.push(held(&cluster)[1]);

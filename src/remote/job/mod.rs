@@ -506,7 +506,7 @@ impl Job {
         }
         let known = state.input_upto.checked_sub(from).ok_or("input that does not follow")?;
         let known = usize::try_from(known).unwrap_or(usize::MAX).min(bytes.len());
-        let _ = bytes::Buf::advance(&mut bytes, known);
+        bytes::Buf::advance(&mut bytes, known);
         let waiting = state.input_upto - state.input_taken;
         if waiting + bytes.len() as u64 > JOB_INPUT_BYTES_MAX as u64 {
             return Err("more input than may be on its way");

@@ -123,7 +123,7 @@ fn resolve(program: &[u8], directory: &Path) -> Bytes {
     }
     let mut path = directory.as_os_str().as_bytes().to_vec();
     path.push(b'/');
-    path.extend_from_slice(program);
+    path.extend_from_slice(program.strip_prefix(b"./").unwrap_or(program));
     path.into()
 }
 
@@ -199,7 +199,7 @@ pub(super) fn attend(job: &Arc<Job>, process: ProcessStreams) {
     std::thread::spawn(move || {
         let mut group = None;
         let end = loop {
-            match reports.next() {
+            match reports.hear() {
                 Some(SupervisorReport::Started(process)) => {
                     group = i32::try_from(process).ok().and_then(Pid::from_raw);
                     job.set_process(process);

@@ -60,7 +60,7 @@ pub struct ReportReader(UnixStream);
 
 impl ReportReader {
     /// The next report; `None` if the supervisor is gone.
-    pub fn next(&mut self) -> Option<SupervisorReport> {
+    pub fn hear(&mut self) -> Option<SupervisorReport> {
         read(&mut self.0, &[])
     }
 }
@@ -91,7 +91,7 @@ impl OrderReader {
     }
 
     /// The next order; `None` if the node is gone.
-    pub(super) fn next(&mut self) -> Option<Order> {
+    pub(super) fn hear(&mut self) -> Option<Order> {
         read(&mut self.0, &[])
     }
 }

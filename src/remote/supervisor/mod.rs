@@ -147,7 +147,7 @@ fn start(mut program: Program) -> io::Result<Pid> {
 fn listen(mut orders: OrderReader, events: SyncSender<Event>) {
     std::thread::spawn(move || {
         loop {
-            let event = orders.next().map_or(Event::NodeGone, Event::Order);
+            let event = orders.hear().map_or(Event::NodeGone, Event::Order);
             let over = matches!(event, Event::NodeGone);
             if events.send(event).is_err() || over {
                 return;

@@ -11,6 +11,7 @@
 
 pub mod nats;
 pub mod programs;
+pub mod run;
 mod systems;
 mod table;
 pub mod tools;

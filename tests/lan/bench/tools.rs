@@ -11,6 +11,10 @@ const NEEDED: &[(&str, &[(&str, &str)])] = &[
         "measure_channels_beside_mosquitto_and_flask",
         &[("mosquitto", "mosquitto"), ("python3", "python3-venv")],
     ),
+    (
+        "measure_sync_and_run_beside_rsync_and_ssh",
+        &[("rsync", "rsync"), ("/usr/sbin/sshd", "openssh-server")],
+    ),
     ("measure_http_beside_nginx_and_native", &[("nginx", "nginx-light"), ("curl", "curl")]),
 ];
 /// A Python that has Flask and gunicorn.

@@ -42,14 +42,14 @@ fn cpu_us(process: u32) -> u64 {
 }
 
 /// The middle one, if there is one.
-fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
+pub fn median(values: impl IntoIterator<Item = f64>) -> Option<f64> {
     let mut values: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
 }
 
 /// With so many places after the point, or `-`.
-fn shown(value: Option<f64>, places: usize) -> String {
+pub fn shown(value: Option<f64>, places: usize) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:.places$}"))
 }
 
