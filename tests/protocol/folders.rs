@@ -36,7 +36,7 @@ pub fn items() -> Vec<Sample<TreeItem>> {
 
 pub fn frames() -> Vec<Sample<SyncFrame>> {
     let difference = Difference { at: 1, kind: DifferenceKind::Content, holds: Some(X) };
-    let surplus = vec![Surplus { path: path("old"), folder: true }];
+    let old = vec![Surplus { path: path("old"), folder: true }];
     vec![
         sample!(SyncFrame::Open { workspace: WorkspaceName::parse("game").expect("a name") }),
         sample!(SyncFrame::Opened {}),
@@ -45,7 +45,7 @@ pub fn frames() -> Vec<Sample<SyncFrame>> {
         sample!(SyncFrame::Working {}),
         sample!(SyncFrame::Tree { entries: vec![entry().value] }),
         sample!(SyncFrame::TreeEnd { checksum: false }),
-        sample!(SyncFrame::Plan { differences: vec![difference], surplus: surplus }),
+        sample!(SyncFrame::Plan { differences: vec![difference], surplus: old }),
         sample!(SyncFrame::PlanEnd {}),
         sample!(SyncFrame::Contents {}),
         sample!(SyncFrame::Placed { files: vec![Placed { at: 1, content: X, modified_ns: TIME_NS }] }),
