@@ -420,11 +420,10 @@ fn every_plain_enum_has_its_tags() {
     );
 }
 
-#[test]
-fn the_limits_of_the_document_are_those_of_the_program() {
+fn limits_of_the_program() -> BTreeMap<&'static str, u64> {
     let ms = |duration: std::time::Duration| u64::try_from(duration.as_millis()).expect("short");
     let size = |bytes: usize| bytes as u64;
-    let mut right: BTreeMap<&str, u64> = BTreeMap::from([
+    let mut all = BTreeMap::from([
         ("PORT_DEFAULT", u64::from(limits::PORT_DEFAULT)),
         ("DATAGRAM_BYTES_MAX", size(limits::DATAGRAM_BYTES_MAX)),
         ("FRAME_HEAD_BYTES_MAX", size(limits::FRAME_HEAD_BYTES_MAX)),
@@ -513,7 +512,12 @@ fn the_limits_of_the_document_are_those_of_the_program() {
         ("SYNC_HEADROOM_BYTES", limits::SYNC_HEADROOM_BYTES),
         ("SYNC_PROBLEMS_MAX", size(limits::SYNC_PROBLEMS_MAX)),
     ]);
-    right.extend(run::limits());
+    all.extend(run::limits());
+    all
+}
+
+#[test]
+fn the_limits_of_the_document_are_those_of_the_program() {
     let rows = Document::read().table("limits");
     let written: BTreeMap<&str, u64> = rows
         .iter()
@@ -522,7 +526,7 @@ fn the_limits_of_the_document_are_those_of_the_program() {
             (&*row[0], number.unwrap_or_else(|_| panic!("{} is no number", row[1])))
         })
         .collect();
-    assert_eq!(written, right);
+    assert_eq!(written, limits_of_the_program());
 }
 
 #[test]
