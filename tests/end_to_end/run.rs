@@ -197,8 +197,10 @@ fn a_full_screen_program_finds_what_it_needs() {
     let village = two();
     let (ours, theirs) = terminal(24, 80);
     let before = rustix::termios::tcgetattr(&theirs).expect("attributes");
-    let text = "trap 'printf \"size=%s.\" \"$(stty size)\"' WINCH; stty raw -echo; printf '\\033[?1049h\\033[2Jready.'; \
-                key=$(dd bs=1 count=1 2>/dev/null); printf \"key=$key.\"; \
+    // Keys are waited for 100 ms at a time: a shell may run its traps only in between.
+    let text = "trap 'printf \"size=%s.\" \"$(stty size)\"' WINCH; stty raw -echo min 0 time 1; \
+                printf '\\033[?1049h\\033[2Jready.'; \
+                key=; until [ \"$key\" ]; do key=$(dd bs=1 count=1 2>/dev/null); done; printf \"key=$key.\"; \
                 until key=$(dd bs=1 count=1 2>/dev/null) && [ \"$key\" = q ]; do :; done; \
                 stty sane; printf '\\033[?1049l'; exit 12";
     let mut command =

@@ -4,7 +4,7 @@
 //! input, one that hears the supervisor. They end with the program, of which nothing is left then.
 
 use super::Job;
-use crate::limits::JOB_OUTPUT_FRAME_BYTES;
+use crate::limits::{JOB_LINGER_MAX, JOB_OUTPUT_FRAME_BYTES};
 use crate::remote::account::Account;
 use crate::remote::supervisor::{OrderSender, ReportReader, WORD, pair};
 use crate::wire::run::{Bytes, JobEnd, OutputStream, Start, SupervisorOrder, SupervisorReport, TerminalSize};
@@ -75,13 +75,14 @@ pub(super) fn start(start: &Start, directory: &Path, account: Option<&Account>) 
     let supervisor = command.spawn()?;
     drop(command); // it holds the other end of the socket
     let program = resolve(&start.program, directory);
+    let linger_ms = start.linger_ms.min(u64::try_from(JOB_LINGER_MAX.as_millis()).unwrap_or(u64::MAX));
     let order = SupervisorOrder::Run {
         program,
         arguments: start.arguments.clone(),
         environment: environment(start, account),
         directory: directory.as_os_str().as_bytes().into(),
         terminal: start.terminal.is_some(),
-        linger_ms: start.linger_ms,
+        linger_ms,
     };
     let file = |descriptor: OwnedFd| File::from(descriptor);
     if let Some(size) = start.terminal {

@@ -75,7 +75,11 @@ struct Peer {
 async fn begin(jobs: &Arc<Jobs>, start: Start, peer: &Peer) -> Result<(Arc<Job>, bool), JobError> {
     let (node, from, jobs) = (peer.hello.node.to_string(), peer.from.to_string(), Arc::clone(jobs));
     let started = tokio::task::spawn_blocking(move || jobs.start(&start, node, from));
-    let job = started.await.unwrap_or(Err(JobError::Stopping))?;
+    let job = started.await.unwrap_or(Err(JobError::Stopping)).inspect_err(|error| {
+        if let JobError::Denied(why) = error {
+            tracing::warn!(from = %peer.from, node = %peer.hello.node, %why, "a program was refused");
+        }
+    })?;
     let input = job.has_input;
     Ok((job, input))
 }
