@@ -638,6 +638,8 @@ pub const JOB_LINGER_MAX: Duration = Duration::from_secs(24 * 3_600);
 /// What is left of a program's processes when it has ended itself has so long between the request to
 /// end and the end.
 pub const JOB_REST_GRACE: Duration = Duration::from_secs(2);
+/// So long programs have when their node ends, which has [`STOP_TIMEOUT`] in all.
+pub const JOBS_STOP_GRACE: Duration = Duration::from_secs(3);
 /// Either side of a session says something this often.
 pub const RUN_WORKING_INTERVAL: Duration = Duration::from_secs(1);
 /// A node that hears nothing for so long takes a session for lost. With [`JOB_LINGER_DEFAULT`] a cable may be
@@ -693,3 +695,4 @@ const _: () = assert!(JOB_SEGMENT_BYTES * 4 <= JOB_OUTPUT_BYTES_MAX);
 const _: () = assert!(JOB_OUTPUT_FRAME_BYTES <= FRAME_PAYLOAD_BYTES_MAX);
 const _: () = assert!(RUN_WORKING_INTERVAL.as_millis() * 3 < RUN_NODE_SILENCE.as_millis());
 const _: () = assert!(RUN_SESSION_SILENCE.as_millis() + JOB_LINGER_DEFAULT.as_millis() > 20_000);
+const _: () = assert!(JOBS_STOP_GRACE.as_millis() + 1_500 < STOP_TIMEOUT.as_millis());

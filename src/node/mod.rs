@@ -35,7 +35,7 @@ use crate::discovery::socket::{DiscoverySocket, SocketError};
 use crate::engine::event::Input;
 use crate::engine::{Config, Engine, Restored};
 use crate::identity::{ClusterSecret, Identity, IdentityError, peer_node_id};
-use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, JOB_LINGER_DEFAULT, STOP_TIMEOUT};
+use crate::limits::{DATAGRAM_QUEUE_MAX, HEARD_QUEUE_MAX, INPUT_QUEUE_MAX, JOBS_STOP_GRACE, STOP_TIMEOUT};
 use crate::messages::folders::Folders;
 use crate::messages::mailbox::Mailbox;
 use crate::messages::{self, MessagesError};
@@ -393,7 +393,7 @@ impl Node {
         }
         self.stop.send_replace(true);
         let jobs = Arc::clone(&self.shared.jobs);
-        let ending = tokio::spawn(async move { jobs.stop(JOB_LINGER_DEFAULT).await });
+        let ending = tokio::spawn(async move { jobs.stop(JOBS_STOP_GRACE).await });
         performer.goodbye(&self.engine).await;
         answering.abort();
         hearing.abort();

@@ -298,6 +298,17 @@ fn nobody_runs_anything_without_key_and_consent() {
     let denied = village.fails(&["run", "--on", "f", "--detach", "true"], 6);
     assert!(denied.hint.contains("run_from"), "{denied:?}");
     village.run(&["run", "--on", "p", "true"]).ended(0);
+    // What is sent along does not make another program of it.
+    let fake = village.path("true");
+    fs::write(&fake, "#!/bin/sh\nexit 9\n").expect("a file");
+    fs::set_permissions(&fake, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("permissions");
+    village.run(&["run", "--on", "p", "--asset", "true", "--env", "PATH=.", "true"]).ended(0);
+    let own = village.nodes.iter().find(|node| node.name == "a").expect("a node").id.clone();
+    village.add("i", &["--allow-run", "--run-from", &own]);
+    village.settle();
+    let command = village.command(&village.data("a"), &["run", "--on", "i", "true"]);
+    village.spawn(command, "with the node's own id").wait(s(30)).ended(0);
+    village.fails(&["run", "--on", "i", "--detach", "true"], 6);
     village.run(&["run", "--on", "p", "/bin/false"]).ended(1);
     let denied = village.fails(&["run", "--on", "p", "--detach", "sh"], 6);
     assert!(denied.message.contains("`sh`") && denied.hint.contains("run_programs"), "{denied:?}");

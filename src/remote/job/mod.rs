@@ -44,7 +44,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 /// So long a node that ends waits until sessions have heard how their programs ended.
-const TOLD_WAIT: Duration = Duration::from_secs(1);
+const TOLD_WAIT: Duration = Duration::from_millis(700);
 
 /// Why a program was not started, or a job not found.
 #[derive(Debug, thiserror::Error)]
@@ -193,13 +193,35 @@ impl Jobs {
             .mode(0o700)
             .create(&folder)
             .map_err(system("the job's folder cannot be made"))?;
+        let started = self.start_in(folder.clone(), start, record, &directory);
+        match &started {
+            Ok(job) => {
+                inner.jobs.insert(start.job, Arc::clone(job));
+                forget_oldest(&mut inner);
+            }
+            // Nothing runs, so nothing is to be found of it later.
+            Err(_) => drop(fs::remove_dir_all(&folder)),
+        }
+        started
+    }
+
+    /// Writes a job down, and starts its program.
+    fn start_in(
+        &self,
+        folder: PathBuf,
+        start: &Start,
+        record: Record,
+        directory: &Path,
+    ) -> Result<Arc<Job>, JobError> {
+        let system = |what| move |source| JobError::System { what, source };
         record.save(&folder).map_err(system("the job cannot be written down"))?;
         tracing::info!(
             job = %start.job, user = %record.user, from = %record.from, node = %record.node,
             command = %record.command, workspace = %record.workspace, "runs a program"
         );
         let output = Output::open(&folder).map_err(system("the job's output cannot be kept"))?;
-        let process = process::start(start, &directory, self.account.as_ref());
+        let is_listed = !self.consent.programs.is_empty();
+        let process = process::start(start, directory, self.account.as_ref(), is_listed);
         let process = process.map_err(system("the program's supervisor cannot be started"))?;
         let (orders, terminal, streams) = process.split();
         let linger = Duration::from_millis(start.linger_ms).min(JOB_LINGER_MAX);
@@ -208,8 +230,6 @@ impl Jobs {
         let job = Arc::new(Job::new(start.job, record, parts, Some(orders)));
         job.set_floor();
         process::attend(&job, streams);
-        inner.jobs.insert(start.job, Arc::clone(&job));
-        forget_oldest(&mut inner);
         Ok(job)
     }
 
@@ -240,9 +260,12 @@ impl Jobs {
         };
         if tokio::time::timeout(grace, all_over).await.is_err() {
             running.iter().for_each(|job| job.signal(JobSignal::Kill));
-            for job in &running {
-                let _ = tokio::time::timeout(grace, job.over()).await;
-            }
+            let killed = async {
+                for job in &running {
+                    job.over().await;
+                }
+            };
+            let _ = tokio::time::timeout(TOLD_WAIT, killed).await;
         }
         // Those who watched are told the end before the node is gone.
         let told = async {

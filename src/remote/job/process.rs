@@ -39,6 +39,8 @@ const KEPT: [&str; 11] = [
 ];
 /// What begins so is thorp's own, the cluster key among it.
 const OWN: &[u8] = b"THORP_";
+/// Variables that begin so make the system's loader load something else.
+const LOADER: [&[u8]; 2] = [b"LD_", b"DYLD_"];
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 /// What ends the input of a terminal (Ctrl-D).
 const END_OF_INPUT: u8 = 4;
@@ -56,8 +58,14 @@ pub(super) struct Process {
     input: Option<File>,
 }
 
-/// Starts a supervisor and gives it the program.
-pub(super) fn start(start: &Start, directory: &Path, account: Option<&Account>) -> io::Result<Process> {
+/// Starts a supervisor and gives it the program. Where the owner lists what may be run (`is_listed`), a name
+/// means what it means here, whatever `PATH` is sent, and nothing that is sent changes what is loaded with it.
+pub(super) fn start(
+    start: &Start,
+    directory: &Path,
+    account: Option<&Account>,
+    is_listed: bool,
+) -> io::Result<Process> {
     // The supervisor works elsewhere, where a relative path would mean something else.
     let directory = &std::path::absolute(directory)?;
     let (mut orders, reports, theirs) = pair()?;
@@ -75,11 +83,12 @@ pub(super) fn start(start: &Start, directory: &Path, account: Option<&Account>) 
     let supervisor = command.spawn()?;
     drop(command); // it holds the other end of the socket
     let program = resolve(&start.program, directory);
+    let program = if is_listed { look_up(program) } else { program };
     let linger_ms = start.linger_ms.min(u64::try_from(JOB_LINGER_MAX.as_millis()).unwrap_or(u64::MAX));
     let order = SupervisorOrder::Run {
         program,
         arguments: start.arguments.clone(),
-        environment: environment(start, account),
+        environment: environment(start, account, is_listed),
         directory: directory.as_os_str().as_bytes().into(),
         terminal: start.terminal.is_some(),
         linger_ms,
@@ -129,7 +138,20 @@ fn resolve(program: &[u8], directory: &Path) -> Bytes {
     path.into()
 }
 
-fn environment(start: &Start, account: Option<&Account>) -> Vec<(Bytes, Bytes)> {
+/// The program of this name in the node's own `PATH`; the name itself if there is none.
+fn look_up(program: Bytes) -> Bytes {
+    if program.contains(&b'/') {
+        return program;
+    }
+    let path = std::env::var_os("PATH").unwrap_or_else(|| PATH_DEFAULT.into());
+    let found = std::env::split_paths(&path)
+        .filter(|folder| folder.is_absolute())
+        .map(|folder| folder.join(std::ffi::OsStr::from_bytes(&program)))
+        .find(|place| place.is_file());
+    found.map_or(program, |place| place.into_os_string().into_vec().into())
+}
+
+fn environment(start: &Start, account: Option<&Account>, is_listed: bool) -> Vec<(Bytes, Bytes)> {
     let bytes = |text: &str| Bytes::from(text.as_bytes());
     let mut all: std::collections::BTreeMap<Bytes, Bytes> = [(bytes("PATH"), bytes(PATH_DEFAULT))].into();
     let raw = |text: OsString| Bytes::from(text.into_vec());
@@ -148,7 +170,10 @@ fn environment(start: &Start, account: Option<&Account>) -> Vec<(Bytes, Bytes)> 
         all.extend(own.map(|(name, value)| (bytes(name), bytes(value))));
     }
     all.insert(bytes(JOB_VARIABLE), bytes(&start.job.to_string()));
-    all.extend(start.environment.iter().cloned());
+    let changes_programs =
+        |name: &[u8]| name == b"PATH" || LOADER.iter().any(|prefix| name.starts_with(prefix));
+    let sent = start.environment.iter().filter(|(name, _)| !(is_listed && changes_programs(name)));
+    all.extend(sent.cloned());
     all.into_iter().collect()
 }
 

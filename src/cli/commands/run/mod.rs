@@ -16,7 +16,7 @@ use crate::cli::Context;
 use crate::cli::arguments::RunArguments;
 use crate::cli::failure::{ExitCode, Failure, Outcome};
 use crate::cli::json::DetachedDocument;
-use crate::cli::session::{failure_of, with_session};
+use crate::cli::session::{failure_of, with_own_session};
 use crate::client::Session;
 use crate::client::run::{RunError, RunEvent, Target, Wanted};
 use crate::clock;
@@ -55,7 +55,7 @@ pub fn run(context: &Context, arguments: &RunArguments) -> Result<Outcome, Failu
     if context.printer.is_json() && !arguments.detach {
         return Err(Failure::usage("`--json` goes with `--detach`: else the output is the program's own"));
     }
-    with_session(context, async |mut session| {
+    with_own_session(context, async |mut session| {
         let place = Place::of(arguments, &context.settings)?;
         if arguments.on == ALL {
             return several::run(context, arguments, &mut session, &place, &variables).await;

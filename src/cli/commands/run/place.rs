@@ -99,6 +99,13 @@ impl Place {
                 return Ok(Some(path));
             }
         }
+        if typed.is_relative() && plain(&here.join(typed)).is_file() {
+            return Err(Failure::usage(format!(
+                "`{}` is not in the folder that `--dir` names",
+                typed.display()
+            ))
+            .hint("leave `--dir` out, or name a folder that has both"));
+        }
         if typed.is_relative() {
             return Err(Failure::not_found(format!("there is no `{}` here", typed.display())).hint(
                 "a program of that machine is named without a slash or by its whole path; `--no-sync` takes what was \

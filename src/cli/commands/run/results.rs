@@ -5,7 +5,7 @@ use super::place::Place;
 use crate::cli::Context;
 use crate::cli::arguments::RunArguments;
 use crate::cli::commands::put::item;
-use crate::cli::failure::Failure;
+use crate::cli::failure::{ExitCode, Failure};
 use crate::cli::names::join;
 use crate::cli::session::failure_of;
 use crate::client::Session;
@@ -33,10 +33,10 @@ pub(super) async fn fetch(
         let bar = context.printer.bytes_progress("fetching", None);
         let told = |bytes: u64| bar.add(bytes);
         let bytes = path.as_os_str().as_bytes();
-        let files = target
-            .collect(&place.workspace, bytes, &place.base, &told)
-            .await
-            .map_err(|error| failure(&error))?;
+        let files = target.collect(&place.workspace, bytes, &place.base, &told).await.map_err(|error| {
+            let where_it_is = "it is looked for in the folder that the program ran in";
+            failure(&error).hint_if(ExitCode::NotFound, where_it_is)
+        })?;
         fetched.extend(files);
     }
     let Some(name) = &arguments.keep else { return Ok(()) };
