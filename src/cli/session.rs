@@ -23,6 +23,21 @@ where
     runtime()?.block_on(async { work(Session::new(access).map_err(failure_of)?).await })
 }
 
+/// As [`with_session`], with the identity of the node of the data folder, if there is one.
+///
+/// # Errors
+/// As [`with_session`].
+pub fn with_identified_session<F>(
+    context: &Context,
+    work: impl FnOnce(Session) -> F,
+) -> Result<Outcome, Failure>
+where
+    F: Future<Output = Result<Outcome, Failure>>,
+{
+    let access = access(&context.settings)?;
+    runtime()?.block_on(async { work(Session::identified(access).map_err(failure_of)?).await })
+}
+
 /// A runtime for one command or node.
 ///
 /// # Errors

@@ -62,8 +62,10 @@ impl Target {
                     match kind {
                         EntryKind::File => open = Some(begin(arriving).map_err(failed)?),
                         EntryKind::Folder => {
-                            make_folder(&arriving.path).map_err(failed)?;
-                            folders.push(arriving);
+                            // One that was here keeps what it had, the working directory above all.
+                            if make_folder(&arriving.path).map_err(failed)? {
+                                folders.push(arriving);
+                            }
                         }
                         EntryKind::Symlink { target } => {
                             make_link(&arriving.path, OsStr::from_bytes(&target)).map_err(failed)?;
@@ -120,11 +122,12 @@ fn inside(into: &Path, path: &[u8]) -> io::Result<PathBuf> {
     Ok(at)
 }
 
-fn make_folder(path: &Path) -> io::Result<()> {
+/// Whether it was not there before.
+fn make_folder(path: &Path) -> io::Result<bool> {
     match fs::symlink_metadata(path) {
-        Ok(data) if data.is_dir() => Ok(()),
+        Ok(data) if data.is_dir() => Ok(false),
         Ok(_) => Err(io::Error::other("something that is no folder is in its way here")),
-        Err(_) => fs::create_dir(path),
+        Err(_) => fs::create_dir(path).map(|()| true),
     }
 }
 

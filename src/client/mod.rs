@@ -175,6 +175,19 @@ impl Session {
         })
     }
 
+    /// With the identity of the node of the data folder, if there is one, whether it runs or not: so that others can
+    /// tell who asks. Else as [`Session::new`].
+    ///
+    /// # Errors
+    /// When the keys cannot be used.
+    pub fn identified(access: Access) -> Result<Session, ClientError> {
+        if !Identity::is_made(&access.data_dir) {
+            return Session::new(access);
+        }
+        let identity = Identity::load(&access.data_dir, &access.cluster, &access.secret)?;
+        Session::with(access, identity)
+    }
+
     /// As the node of the data folder, and connected to it, if one runs there; else as [`Session::new`].
     ///
     /// # Errors

@@ -291,6 +291,8 @@ impl Target {
             end: None,
             past: None,
             told_taken: 0,
+            suspension: None,
+            size: None,
         };
         following.run(self.clone(), console).await
     }
@@ -347,6 +349,10 @@ struct Following {
     /// What comes from here on is not wanted.
     past: Option<u64>,
     told_taken: u64,
+    /// What holds until it is changed, and is said again after a break: whether it is suspended, and its
+    /// terminal's size.
+    suspension: Option<RunOrder>,
+    size: Option<RunOrder>,
 }
 
 /// Why a session ended.
@@ -410,12 +416,23 @@ impl Following {
                     }
                 }
                 Some(order) = console.orders.recv() => {
-                    if matches!(order, RunOrder::Signal(_)) {
+                    if self.note(order) {
                         return false;
                     }
                 }
             }
         }
+    }
+
+    /// Remembers what is to be said again after a break; whether it is something else, and a wish to end.
+    fn note(&mut self, order: RunOrder) -> bool {
+        match order {
+            RunOrder::Signal(JobSignal::Suspend | JobSignal::Continue) => self.suspension = Some(order),
+            RunOrder::Resize(_) => self.size = Some(order),
+            RunOrder::Signal(JobSignal::User1 | JobSignal::User2) | RunOrder::Close(_) => {}
+            RunOrder::Signal(_) => return true,
+        }
+        false
     }
 
     async fn session(
@@ -474,6 +491,14 @@ impl Following {
                     self.job = Some((job, input));
                     self.position = output_from;
                     self.window.forget(input_upto);
+                    if input_upto > self.window.upto {
+                        // Somebody else has given input meanwhile; ours goes on after it.
+                        (self.window.from, self.window.upto) = (input_upto, input_upto);
+                        self.window.kept.clear();
+                    }
+                    for order in self.suspension.into_iter().chain(self.size) {
+                        writer.write(&frame_of(order), &[]).await?;
+                    }
                     let mut from = self.window.from;
                     for bytes in &self.window.kept {
                         writer.write(&RunFrame::Input { from }, bytes).await?;
@@ -540,7 +565,10 @@ impl Following {
                     }
                 }
                 order = console.orders.recv(), if orders => match order {
-                    Some(order) => say(writer, frame_of(order), &[]).await?,
+                    Some(order) => {
+                        self.note(order);
+                        say(writer, frame_of(order), &[]).await?;
+                    }
                     None => orders = false,
                 },
                 bytes = console.input.recv(), if input && self.window.has_room() => match bytes {

@@ -192,3 +192,96 @@ fn results_come_back_and_are_stored() {
     let missing = village.run(&["run", "--on", "b", "--get", "nothing", "--", "true"]).ended(4);
     assert!(missing.stderr.contains("nothing"), "{missing}");
 }
+
+#[test]
+fn who_looks_away_ends_nothing() {
+    let village = two();
+    let text = "while :; do echo line; sleep 0.02; done";
+    let started = village.json(&["run", "--on", "b", "--detach", "--", "sh", "-c", text]);
+    let job = started["job"].as_str().expect("an id").to_owned();
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let command = village.command(&village.path("client"), &["logs", "-f", &job]);
+    let logs = village.path("logs");
+    let mut looking =
+        Process::start(command, "logs -f", &logs, std::process::Stdio::null(), Some(writer.into()));
+    std::io::Read::read_exact(&mut reader, &mut [0; 20]).expect("output");
+    drop(reader);
+    looking.wait(s(20));
+    let said = village.run(&["logs", &job]).ended(0).bytes.len();
+    wait_until(s(20), "it goes on", || {
+        let more = village.run(&["logs", &job]).ended(0).bytes.len();
+        if more > said + 20 { Ok(()) } else { Err(format!("{more} of {said} bytes")) }
+    });
+
+    // One that does not read at all keeps nobody from ending it.
+    let text = "yes";
+    let started = village.json(&["run", "--on", "b", "--detach", text]);
+    let busy = started["job"].as_str().expect("an id").to_owned();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let command = village.command(&village.path("client"), &["logs", "-f", &busy]);
+    let stuck = Process::start(command, "logs -f", &logs, std::process::Stdio::null(), Some(writer.into()));
+    wait_until(s(20), "it is looked at", || {
+        let jobs = village.json(&["jobs", "b"]);
+        if jobs[0]["sessions"] == 1 { Ok(()) } else { Err(jobs.to_string()) }
+    });
+    for job in [&busy, &job] {
+        assert_eq!(village.json(&["stop", job])["exit_code"], 143);
+    }
+    drop((stuck, reader));
+}
+
+#[test]
+fn input_of_whoever_comes_back_after_its_end_is_not_asked_for() {
+    let village = two();
+    let text = "cat; echo ended; while :; do sleep 0.05; done";
+    let mut first = village.start(&["run", "--on", "b", "--linger", "30s", "--", "sh", "-c", text]);
+    wait_until(s(20), "its input has ended", || {
+        if first.stdout() == b"ended\n" { Ok(()) } else { Err(first.stderr()) }
+    });
+    first.kill9();
+    let job = village.json(&["jobs", "b"])[0]["job"].as_str().expect("an id").to_owned();
+    let input = village.path("input");
+    fs::write(&input, vec![b'x'; 300_000]).expect("a file");
+    let command = village.command(&village.path("client"), &["attach", &job]);
+    let input = fs::File::open(input).expect("a file");
+    let mut second = Process::start(command, "attach", &village.path("logs"), input.into(), None);
+    wait_until(s(20), "it follows", || {
+        if second.stdout() == b"ended\n" { Ok(()) } else { Err(second.stderr()) }
+    });
+    second.signal(Signal::INT);
+    let ended = second.wait(s(20)).ended(130);
+    assert!(!ended.stderr.contains("lost"), "{ended}");
+}
+
+/// Whatever signal meets the process that watches over a program, the program is not left alone.
+#[test]
+fn the_supervisor_outlives_usual_signals() {
+    let village = two();
+    let text = "trap '' HUP; echo $PPID; while :; do sleep 0.05; done";
+    let mut running = village.start(&["run", "--on", "b", "--linger", "1s", "--", "sh", "-c", text]);
+    let supervisor = wait_until(s(20), "it runs", || {
+        String::from_utf8_lossy(&running.stdout()).trim().parse::<i32>().map_err(|error| error.to_string())
+    });
+    let supervisor = rustix::process::Pid::from_raw(supervisor).expect("a number");
+    for signal in [Signal::HUP, Signal::TERM, Signal::INT, Signal::QUIT, Signal::USR1] {
+        rustix::process::kill_process(supervisor, signal).expect("it is there");
+    }
+    assert_eq!(village.json(&["jobs", "b"])[0]["state"], "running");
+    running.signal(Signal::INT);
+    running.wait(s(20)).ended(130);
+}
+
+#[test]
+fn a_folder_that_was_here_keeps_its_permissions() {
+    let village = two();
+    let here = village.path("mine");
+    fs::create_dir(&here).expect("a folder");
+    let mode = |path: &std::path::Path| {
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).expect("there").permissions()) & 0o777
+    };
+    fs::set_permissions(&here, std::os::unix::fs::PermissionsExt::from_mode(0o751)).expect("permissions");
+    let mut command = village.command(&village.path("client"), &["run", "--on", "b", "--get", ".", "--"]);
+    command.args(["sh", "-c", "mkdir new; chmod 705 new; echo x > new/file"]).current_dir(&here);
+    village.spawn(command, "get all").wait(s(30)).ended(0);
+    assert_eq!((mode(&here), mode(&here.join("new"))), (0o751, 0o705));
+}

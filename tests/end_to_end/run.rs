@@ -102,8 +102,8 @@ fn arguments_and_environment_arrive_as_they_are() {
 fn interrupts_reach_the_whole_group_and_its_last_words_and_code_come_back() {
     let village = two();
     // The trap is the program's own end; the child shows that it is the group that is interrupted.
-    let text = "trap 'echo cleaned; exit 7' INT; echo ready; \
-                sh -c 'trap \"echo child; exit 0\" INT; while :; do sleep 0.05; done'";
+    let text = "trap 'echo cleaned; exit 7' INT; \
+                sh -c 'trap \"echo child; exit 0\" INT; echo ready; while :; do sleep 0.05; done'";
     let mut running = village.start(&words(&script(text)));
     wait_for_text(&running, "ready\n");
     running.signal(Signal::INT);
@@ -145,6 +145,25 @@ fn a_suspended_command_suspends_its_program() {
     });
     running.signal(Signal::CONT);
     running.wait(s(20)).ended(4);
+}
+
+/// Longer than its node waits for a word of it.
+#[test]
+fn a_command_that_was_suspended_for_long_goes_on_with_its_program() {
+    let village = two();
+    let mut running = village
+        .start(&words(&script("echo $$; i=0; while [ $i -lt 20 ]; do i=$((i+1)); sleep 0.05; done; exit 4")));
+    wait_for_text(&running, "\n");
+    let since = thorp::clock::now();
+    running.signal(Signal::TSTP);
+    let long = u64::try_from(thorp::limits::RUN_SESSION_SILENCE.as_millis()).expect("short") + 2_000;
+    wait_until(s(40), "its session is given up", || {
+        let jobs = village.json(&["jobs", "b"]);
+        let past = thorp::clock::now().since(since);
+        if jobs[0]["sessions"] == 0 && past > long { Ok(()) } else { Err(format!("after {past} ms: {jobs}")) }
+    });
+    running.signal(Signal::CONT);
+    running.wait(s(30)).ended(4);
 }
 
 fn wait_for_text(process: &Process, text: &str) {

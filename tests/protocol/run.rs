@@ -7,8 +7,6 @@ use crate::samples::{Sample, around, sample};
 use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
-use std::time::Duration;
-use thorp::limits;
 use thorp::types::{JobId, WorkspaceName};
 use thorp::wire::message::ErrorCode;
 use thorp::wire::run::{
@@ -163,28 +161,6 @@ pub fn output_record() -> Example {
         Ok(of == stream && rest == payload)
     };
     Example { name: "job-output".into(), parts, read: Some(Box::new(read)) }
-}
-
-/// Limits that the document has.
-pub fn limits() -> [(&'static str, u64); 14] {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).expect("short");
-    let size = |bytes: usize| bytes as u64;
-    [
-        ("JOBS_AT_ONCE_MAX", size(limits::JOBS_AT_ONCE_MAX)),
-        ("JOBS_KEPT_MAX", size(limits::JOBS_KEPT_MAX)),
-        ("JOB_SESSIONS_MAX", size(limits::JOB_SESSIONS_MAX)),
-        ("JOB_OUTPUT_BYTES_MAX", limits::JOB_OUTPUT_BYTES_MAX),
-        ("JOB_SEGMENT_BYTES", limits::JOB_SEGMENT_BYTES),
-        ("JOB_OUTPUT_FRAME_BYTES", size(limits::JOB_OUTPUT_FRAME_BYTES)),
-        ("JOB_INPUT_BYTES_MAX", size(limits::JOB_INPUT_BYTES_MAX)),
-        ("JOB_LINGER_DEFAULT", ms(limits::JOB_LINGER_DEFAULT)),
-        ("JOB_LINGER_MAX", ms(limits::JOB_LINGER_MAX)),
-        ("JOB_REST_GRACE", ms(limits::JOB_REST_GRACE)),
-        ("RUN_WORKING_INTERVAL", ms(limits::RUN_WORKING_INTERVAL)),
-        ("RUN_SESSION_SILENCE", ms(limits::RUN_SESSION_SILENCE)),
-        ("RUN_NODE_SILENCE", ms(limits::RUN_NODE_SILENCE)),
-        ("RUN_REATTACH_MAX", ms(limits::RUN_REATTACH_MAX)),
-    ]
 }
 
 // ---- generators ----

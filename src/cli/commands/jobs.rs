@@ -6,7 +6,7 @@ use crate::cli::arguments::{AttachArguments, JobsArguments, LogsArguments, StopA
 use crate::cli::failure::{ExitCode, Failure, Outcome};
 use crate::cli::json::{JobDocument, StoppedDocument};
 use crate::cli::printer::Style;
-use crate::cli::session::{failure_of, with_own_session};
+use crate::cli::session::{failure_of, with_identified_session};
 use crate::cli::table::{Align, Table};
 use crate::cli::units::format_duration;
 use crate::client::Session;
@@ -26,7 +26,7 @@ const COMMAND_SHOWN: usize = 60;
 /// # Errors
 /// When no proxy is found, or the machine that was named does not say.
 pub fn list(context: &Context, arguments: &JobsArguments) -> Result<Outcome, Failure> {
-    with_own_session(context, async |mut session| {
+    with_identified_session(context, async |mut session| {
         let mut rows: Vec<(String, JobRow)> = Vec::new();
         let mut denied = Vec::new();
         match &arguments.node {
@@ -99,7 +99,7 @@ fn show(context: &Context, rows: &[(String, JobRow)]) {
 /// # Errors
 /// When there is no such job, or its machine is lost.
 pub fn attach(context: &Context, arguments: &AttachArguments) -> Result<Outcome, Failure> {
-    with_own_session(context, async |mut session| {
+    with_identified_session(context, async |mut session| {
         let (target, row) = find(&mut session, &arguments.job).await?;
         let wanted = Wanted::Attach { job: row.job, input: row.end.is_none() };
         let running = row.end.is_none();
@@ -116,7 +116,7 @@ pub fn attach(context: &Context, arguments: &AttachArguments) -> Result<Outcome,
 /// # Errors
 /// As [`attach`].
 pub fn logs(context: &Context, arguments: &LogsArguments) -> Result<Outcome, Failure> {
-    with_own_session(context, async |mut session| {
+    with_identified_session(context, async |mut session| {
         let (target, row) = find(&mut session, &arguments.job).await?;
         let wanted = if arguments.follow {
             Wanted::Attach { job: row.job, input: false }
@@ -134,7 +134,7 @@ pub fn logs(context: &Context, arguments: &LogsArguments) -> Result<Outcome, Fai
 /// # Errors
 /// As [`attach`].
 pub fn stop(context: &Context, arguments: &StopArguments) -> Result<Outcome, Failure> {
-    with_own_session(context, async |mut session| {
+    with_identified_session(context, async |mut session| {
         let (target, row) = find(&mut session, &arguments.job).await?;
         if row.end.is_none() {
             target.stop(row.job).await.map_err(|error| failure(&error))?;

@@ -4,7 +4,7 @@ use crate::cli::Context;
 use crate::cli::arguments::SyncArguments;
 use crate::cli::failure::{ExitCode, Failure, Outcome};
 use crate::cli::json::{SyncChange, SyncDocument, SyncReason};
-use crate::cli::session::{failure_of, with_own_session};
+use crate::cli::session::{failure_of, with_identified_session};
 use crate::cli::units::{format_bytes, format_duration};
 use crate::client::sync::watch::Changes;
 use crate::client::sync::{
@@ -37,7 +37,7 @@ pub fn run(context: &Context, arguments: &SyncArguments) -> Result<Outcome, Fail
     }
     let machine = crate::cli::session::access(&context.settings)?.machine;
     let work = Work::new(context, arguments, &machine);
-    with_own_session(context, async |mut session| {
+    with_identified_session(context, async |mut session| {
         if arguments.watch {
             return work.watch(&mut session).await;
         }

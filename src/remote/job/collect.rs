@@ -10,7 +10,7 @@ use crate::transfer::connection::{ConnectionError, FrameWriter};
 use crate::types::WorkspaceName;
 use crate::wire::message::ErrorCode;
 use crate::wire::run::{Bytes, EntryKind, RunFrame};
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, fstat, openat, readlinkat, statat};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -35,6 +35,7 @@ pub(super) async fn collect(
     workspaces: &Workspaces,
     workspace: &WorkspaceName,
     path: Bytes,
+    owner: Option<u32>,
     writer: &mut FrameWriter,
 ) -> Result<(), ConnectionError> {
     let found = workspaces.root(workspace).and_then(|root| find(&root, &path));
@@ -58,7 +59,7 @@ pub(super) async fn collect(
         let sent = if entries > ENTRIES_MAX || found.depth > DEPTH_MAX {
             Ok(Err(io::Error::other("too many files, or folders too deep")))
         } else {
-            send(found, &mut waiting, writer).await
+            send(found, &mut waiting, owner, writer).await
         };
         if let Err(error) = sent? {
             let message = format!("`{name}` cannot be read: {error}").into();
@@ -92,6 +93,7 @@ fn find(root: &std::path::Path, path: &[u8]) -> io::Result<Found> {
 async fn send(
     found: Found,
     waiting: &mut Vec<Found>,
+    owner: Option<u32>,
     writer: &mut FrameWriter,
 ) -> Result<io::Result<()>, ConnectionError> {
     let Found { path, folder, name, depth } = found;
@@ -112,6 +114,15 @@ async fn send(
             }
             _ => return Err(io::Error::other("it is no file, folder or link")),
         };
+        if let Some(file) = &file {
+            // What was looked at may not be what was opened, and a program's user may have moved here what it
+            // could not read itself.
+            let opened = fstat(file)?;
+            let same = FileType::from_raw_mode(opened.st_mode) == FileType::from_raw_mode(stat.st_mode);
+            if !same || owner.is_some_and(|owner| opened.st_uid != owner) {
+                return Err(io::Error::other("it is not of the user that programs run as"));
+            }
+        }
         Ok((kind, mode, modified_ns, file))
     };
     let (kind, mode, modified_ns, file) = match look() {

@@ -112,7 +112,8 @@ pub(super) struct Job {
     detached: bool,
     linger: Duration,
     has_input: bool,
-    terminal: Option<File>,
+    has_terminal: bool,
+    terminal: Mutex<Option<File>>,
     orders: Mutex<Option<OrderSender>>,
     state: Mutex<State>,
     /// There is input, or none will come.
@@ -216,8 +217,8 @@ impl Jobs {
         let system = |what| move |source| JobError::System { what, source };
         record.save(&folder).map_err(system("the job cannot be written down"))?;
         tracing::info!(
-            job = %start.job, user = %record.user, from = %record.from, node = %record.node,
-            command = %record.command, workspace = %record.workspace, "runs a program"
+            job = %start.job, user = ?record.user, from = %record.from, node = %record.node,
+            command = ?record.command, workspace = %record.workspace, "runs a program"
         );
         let output = Output::open(&folder).map_err(system("the job's output cannot be kept"))?;
         let is_listed = !self.consent.programs.is_empty();
@@ -341,6 +342,7 @@ impl Job {
             suspended: false,
         };
         let (state, orders) = (Mutex::new(state), Mutex::new(orders));
+        let (has_terminal, terminal) = (terminal.is_some(), Mutex::new(terminal));
         let (changed, _) = watch::channel(0);
         Job {
             id,
@@ -349,6 +351,7 @@ impl Job {
             detached,
             linger,
             has_input,
+            has_terminal,
             terminal,
             orders,
             state,
@@ -408,7 +411,7 @@ impl Job {
     }
 
     fn resize(&self, size: TerminalSize) {
-        if let Some(terminal) = &self.terminal {
+        if let Some(terminal) = &*self.terminal.lock().unwrap_or_else(PoisonError::into_inner) {
             let _ = process::resize(terminal, size);
         }
     }
@@ -422,6 +425,7 @@ impl Job {
     fn finish(&self, end: JobEnd) {
         tracing::info!(job = %self.id, ?end, "a program has ended");
         *self.orders.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.terminal.lock().unwrap_or_else(PoisonError::into_inner) = None;
         let record = {
             let mut state = self.state();
             state.record.end = Some((&end).into());
@@ -477,17 +481,17 @@ impl Job {
             let taken = state.sessions.remove(&session).unwrap_or(0);
             state.taken = state.taken.max(taken);
             // A command that was suspended with its program says nothing, and comes back when it goes on.
-            let suspended = silent && state.suspended;
-            (state.sessions.is_empty() && state.end.is_none() && !suspended).then_some(state.sessions_begun)
+            let linger = if silent && state.suspended { JOB_LINGER_MAX } else { self.linger };
+            (state.sessions.is_empty() && state.end.is_none()).then_some((state.sessions_begun, linger))
         };
         self.set_floor();
         self.tell_change();
-        if let Some(begun) = alone_since.filter(|_| !self.detached) {
-            tokio::spawn(Arc::clone(self).linger(begun));
+        if let Some((begun, linger)) = alone_since.filter(|_| !self.detached) {
+            tokio::spawn(Arc::clone(self).linger(begun, linger));
         }
     }
 
-    async fn linger(self: Arc<Job>, begun: u64) {
+    async fn linger(self: Arc<Job>, begun: u64, time: Duration) {
         let waits = || {
             let state = self.state();
             state.sessions_begun == begun && state.end.is_none()
@@ -496,7 +500,7 @@ impl Job {
             let mut changed = self.changed.subscribe();
             while waits() && changed.changed().await.is_ok() {}
         };
-        if tokio::time::timeout(self.linger, came_back).await.is_err() {
+        if tokio::time::timeout(time, came_back).await.is_err() {
             tracing::info!(job = %self.id, "nobody has come back for a program: it is ended");
             self.output.set_floor(None);
             self.order(&SupervisorOrder::Stop);
@@ -507,8 +511,9 @@ impl Job {
         let state = self.state();
         let slowest = state.sessions.values().copied().min();
         let floor = slowest.or((!self.detached).then_some(state.taken)).filter(|_| state.end.is_none());
-        drop(state);
+        // Still locked: an older floor must not come after a newer one.
         self.output.set_floor(floor);
+        drop(state);
     }
 
     fn close(&self, stream: OutputStream) {
@@ -534,11 +539,11 @@ impl Job {
         if waiting + bytes.len() as u64 > JOB_INPUT_BYTES_MAX as u64 {
             return Err("more input than may be on its way");
         }
-        if bytes.is_empty() || state.input_ends {
+        if bytes.is_empty() {
             return Ok(());
         }
         state.input_upto += bytes.len() as u64;
-        if state.deaf || state.end.is_some() {
+        if state.deaf || state.input_ends || state.end.is_some() {
             state.input_taken = state.input_upto;
             drop(state);
             self.tell_change();
@@ -577,7 +582,7 @@ impl Job {
     /// The program was given so many bytes, or does not read any more.
     fn input_written(&self, count: usize, taken: bool) {
         let mut state = self.state();
-        state.input_taken += count as u64;
+        state.input_taken = (state.input_taken + count as u64).min(state.input_upto);
         if !taken {
             state.deaf = true;
             state.queue.clear();

@@ -37,6 +37,8 @@ struct Inner {
     /// Nothing from here on may be thrown away.
     floor: Option<u64>,
     warned: bool,
+    /// The program has ended: what is in its pipes is kept at once or not at all.
+    draining: bool,
 }
 
 impl Output {
@@ -49,12 +51,18 @@ impl Output {
                 name.to_str().and_then(|name| name.strip_prefix(SEGMENT)).and_then(|text| text.parse().ok());
             starts.extend(start);
         }
-        let segments: VecDeque<u64> = starts.into_iter().collect();
-        let end = match segments.back() {
-            Some(start) => start + length(&folder.join(format!("{SEGMENT}{start}")))?,
-            None => 0,
-        };
-        let inner = Inner { segments, file: None, end, floor: None, warned: false };
+        let (mut segments, mut end) = (VecDeque::new(), 0);
+        for start in starts.into_iter().rev() {
+            let upto = start + length(&folder.join(format!("{SEGMENT}{start}")))?;
+            match segments.front() {
+                None => end = upto,
+                // After a power cut one may be shorter than it was: what comes before it cannot be reached.
+                Some(next) if *next != upto => break,
+                Some(_) => {}
+            }
+            segments.push_front(start);
+        }
+        let inner = Inner { segments, file: None, end, floor: None, warned: false, draining: false };
         let (end, _) = watch::channel(end);
         Ok(Output { folder: folder.into(), inner: Mutex::new(inner), room: Condvar::new(), end })
     }
@@ -83,17 +91,27 @@ impl Output {
         self.room.notify_all();
     }
 
+    /// From now on nothing waits for room.
+    pub(super) fn drain(&self) {
+        self.inner().draining = true;
+        self.room.notify_all();
+    }
+
     /// Keeps what the program has said. Waits while there is no room.
     pub(super) fn append(&self, stream: OutputStream, bytes: &[u8]) {
         let count = bytes.len() as u64;
         let mut inner = self.inner();
-        while inner
-            .floor
-            .is_some_and(|floor| inner.end + count > floor + JOB_OUTPUT_BYTES_MAX - JOB_SEGMENT_BYTES)
+        while !inner.draining
+            && inner
+                .floor
+                .is_some_and(|floor| inner.end + count > floor + JOB_OUTPUT_BYTES_MAX - JOB_SEGMENT_BYTES)
         {
             inner = self.room.wait(inner).unwrap_or_else(PoisonError::into_inner);
         }
         while let Err(error) = self.write(&mut inner, stream, bytes) {
+            if inner.draining {
+                return;
+            }
             // The program waits, as it would for a slow terminal.
             if !std::mem::replace(&mut inner.warned, true) {
                 tracing::warn!(%error, folder = %self.folder.display(), "output of a job cannot be kept");
@@ -198,13 +216,15 @@ impl OutputReader {
                 return Ok(None);
             }
             let at_end = |open: &Open| open.left == 0 && open.ends.is_some_and(|ends| ends <= self.position);
-            if self.open.as_ref().is_none_or(at_end) {
+            let fresh = self.open.as_ref().is_none_or(at_end);
+            if fresh {
                 self.open = Some(self.seek(output)?);
             }
             let Some(open) = &mut self.open else { continue };
             if open.left == 0 {
                 match head(&mut open.file)? {
                     Some((stream, count)) => (open.stream, open.left) = (stream, u64::from(count)),
+                    None if fresh => return Err(io::ErrorKind::UnexpectedEof.into()),
                     // The file was the last when it was opened, and is not any more.
                     None => self.open = None,
                 }
@@ -289,6 +309,37 @@ mod tests {
         }
         again.append(Errors, b"!");
         assert_eq!(read(&again, 12, 9), [(Out, b"e".to_vec()), (Errors, b"!".to_vec())]);
+    }
+
+    /// As a power cut may leave it: a file in the middle is shorter than the next one's number says.
+    #[test]
+    fn what_cannot_be_reached_any_more_is_left_out() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let output = Output::open(folder.path()).expect("new");
+        let piece = vec![7; 1 << 20];
+        (0..12).for_each(|_| output.append(Out, &piece));
+        assert_eq!(output.inner().segments.len(), 3);
+        drop(output);
+        File::create(folder.path().join("output-4194304")).expect("emptied");
+        let output = Output::open(folder.path()).expect("there");
+        assert_eq!((output.begin(), *output.end().borrow()), (8 << 20, 12 << 20));
+        assert_eq!(read(&output, 0, 1 << 20).len(), 1);
+        File::create(folder.path().join("output-8388608")).expect("emptied while it is open");
+        assert!(output.reader(9 << 20).next(&output, 10).is_err(), "no endless search");
+    }
+
+    #[test]
+    fn after_the_end_nothing_waits_for_who_does_not_read() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let output = Output::open(folder.path()).expect("new");
+        output.set_floor(Some(0));
+        let piece = vec![7; 1 << 20];
+        (0..(JOB_OUTPUT_BYTES_MAX - JOB_SEGMENT_BYTES) >> 20).for_each(|_| output.append(Out, &piece));
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| output.append(Out, &piece));
+            output.drain();
+            writer.join().expect("it goes on");
+        });
     }
 
     #[test]

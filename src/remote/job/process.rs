@@ -4,9 +4,10 @@
 //! input, one that hears the supervisor. They end with the program, of which nothing is left then.
 
 use super::Job;
-use crate::limits::{JOB_LINGER_MAX, JOB_OUTPUT_FRAME_BYTES};
+use crate::limits::{FRAME_HEAD_BYTES_MAX, JOB_LINGER_MAX, JOB_OUTPUT_FRAME_BYTES};
 use crate::remote::account::Account;
 use crate::remote::supervisor::{OrderSender, ReportReader, WORD, pair};
+use crate::wire::encode;
 use crate::wire::run::{Bytes, JobEnd, OutputStream, Start, SupervisorOrder, SupervisorReport, TerminalSize};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -22,6 +23,7 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Variables of the node that every program gets, if they are set.
 const KEPT: [&str; 11] = [
@@ -42,6 +44,8 @@ const OWN: &[u8] = b"THORP_";
 /// Variables that begin so make the system's loader load something else.
 const LOADER: [&[u8]; 2] = [b"LD_", b"DYLD_"];
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
+/// So long what a program has said last is waited for, once nothing of it is left.
+const LAST_WORDS_WAIT: Duration = Duration::from_secs(5);
 /// What ends the input of a terminal (Ctrl-D).
 const END_OF_INPUT: u8 = 4;
 /// The variable that tells a program which job it is.
@@ -93,6 +97,12 @@ pub(super) fn start(
         terminal: start.terminal.is_some(),
         linger_ms,
     };
+    if encode(&order).len() > FRAME_HEAD_BYTES_MAX {
+        return Err(io::Error::new(
+            io::ErrorKind::ArgumentListTooLong,
+            "arguments and environment are too long",
+        ));
+    }
     let file = |descriptor: OwnedFd| File::from(descriptor);
     if let Some(size) = start.terminal {
         let (ours, theirs) = open_terminal(size, account)?;
@@ -215,10 +225,14 @@ pub(super) fn attend(job: &Arc<Job>, process: ProcessStreams) {
             }
         });
     }
-    let reader = {
+    let (reading, all_read) = std::sync::mpsc::channel::<()>();
+    {
         let job = Arc::clone(job);
-        std::thread::spawn(move || read_outputs(&job, outputs))
-    };
+        std::thread::spawn(move || {
+            read_outputs(&job, outputs);
+            drop(reading);
+        });
+    }
     let job = Arc::clone(job);
     std::thread::spawn(move || {
         let mut group = None;
@@ -234,14 +248,22 @@ pub(super) fn attend(job: &Arc<Job>, process: ProcessStreams) {
         };
         let _ = supervisor.wait();
         if end.is_some() {
-            // Nothing is left that could write; what was written comes to its end.
-            let _ = reader.join();
-        } else if let Some(group) = group {
+            // Nothing of it is left that could write; what was written comes to its end. Whoever else has the
+            // pipe open is not waited for.
+            job.output.drain();
+            let _ = all_read.recv_timeout(LAST_WORDS_WAIT);
+        } else if let Some(group) = group.filter(|group| is_of(*group, supervisor.id())) {
             // The supervisor was killed: what it watched over must not be left alone.
             let _ = kill_process_group(group, Signal::KILL);
         }
         job.finish(end.unwrap_or(JobEnd::Lost));
     });
+}
+
+/// Whether a process group is of the session that a supervisor began: a number may be another's by now.
+fn is_of(group: Pid, supervisor: u32) -> bool {
+    let session = rustix::process::getsid(Some(group)).map(|session| session.as_raw_nonzero().get());
+    session.is_ok_and(|session| u32::try_from(session) == Ok(supervisor))
 }
 
 /// One thread for both streams, so that what was said one after the other mostly stays so.
@@ -267,7 +289,8 @@ fn read_output(job: &Job, stream: OutputStream, file: &mut File, buffer: &mut [u
         Ok(0) => false,
         Ok(count) => {
             job.output.append(stream, buffer.get(..count).unwrap_or_default());
-            !job.is_closed(stream) // the program finds out as it would here
+            // The program finds out as it would here; after its end nobody else is heard.
+            !job.is_closed(stream) && job.end().is_none()
         }
         // Else a terminal that nobody has open any more.
         Err(error) => error.kind() == io::ErrorKind::Interrupted,

@@ -11,6 +11,8 @@ use std::path::Path;
 
 const FILE: &str = "job.json";
 const FILE_NEW: &str = "job.json.new";
+/// Characters of the starter's name that are written down.
+const USER_CHARACTERS_MAX: usize = 128;
 /// Bytes of program and arguments that are written down.
 const COMMAND_BYTES_MAX: usize = 2_000;
 
@@ -81,7 +83,7 @@ impl Record {
             job: start.job.to_string(),
             command,
             workspace: start.workspace.to_string(),
-            user: start.user.to_string(),
+            user: start.user.chars().take(USER_CHARACTERS_MAX).collect(),
             node,
             from,
             detached: start.detach,

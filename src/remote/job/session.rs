@@ -57,7 +57,8 @@ pub async fn serve(connection: Connection, jobs: &Arc<Jobs>) -> Result<(), Conne
                 say(&mut writer, &idle).await?;
             }
             RunFrame::Collect { workspace, path } => {
-                collect::collect(&jobs.workspaces, &workspace, path, &mut writer).await?;
+                let owner = jobs.account.as_ref().map(|account| account.uid);
+                collect::collect(&jobs.workspaces, &workspace, path, owner, &mut writer).await?;
             }
             RunFrame::Working => {}
             _ => fail(&mut writer, ErrorCode::Invalid, "this makes no sense outside of a session").await?,
@@ -135,11 +136,13 @@ async fn attend(
         Ok(session) => session,
         Err(error) => return refuse(&mut writer, error).await,
     };
+    // From where on output is kept for this session, if some went meanwhile.
+    let output = job.output.reader(output.position());
     let attendance = Attendance { job, session, silent: AtomicBool::new(false) };
     let job = &attendance.job;
     let (input_upto, over) = {
         let state = job.state();
-        (state.input_upto, state.end.is_some())
+        (state.input_upto, state.end.is_some() || state.input_ends)
     };
     let attached = RunFrame::Attached {
         job: job.id,
@@ -147,7 +150,7 @@ async fn attend(
         output_upto: *job.output.end().borrow(),
         input_upto,
         input: job.has_input && !over,
-        terminal: job.terminal.is_some(),
+        terminal: job.has_terminal,
     };
     say(&mut writer, &attached).await?;
     let ended = tokio::select! {

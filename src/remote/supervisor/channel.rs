@@ -12,6 +12,10 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+/// Longest wait for a supervisor to take an order.
+const ORDER_WAIT: Duration = Duration::from_millis(500);
 
 /// An order, once more for those who give one.
 pub type Order = SupervisorOrder;
@@ -22,6 +26,8 @@ pub type Order = SupervisorOrder;
 /// When the system has no more of them.
 pub fn pair() -> io::Result<(OrderSender, ReportReader, OwnedFd)> {
     let (ours, theirs) = UnixStream::pair()?;
+    // A supervisor that was stopped does not stop its node.
+    ours.set_write_timeout(Some(ORDER_WAIT))?;
     Ok((OrderSender(ours.try_clone()?), ReportReader(ours), theirs.into()))
 }
 

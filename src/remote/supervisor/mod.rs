@@ -26,6 +26,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::Duration;
+use tokio::signal::unix::SignalKind;
 
 /// The word by which the binary is told to be a supervisor.
 pub const WORD: &str = "supervise";
@@ -61,6 +62,10 @@ enum Event {
 /// # Errors
 /// When standard input is no such socket, or the node says nothing that makes sense.
 pub fn run() -> io::Result<()> {
+    // The program may be of the same user: it is not to look into this process, nor to speak for it.
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
+    let _handlers = outlive_signals()?;
     let socket = io::stdin().as_fd().try_clone_to_owned()?;
     let mut orders = OrderReader::new(socket.try_clone()?.into());
     let reports = ReportSender::new(socket.into());
@@ -75,7 +80,7 @@ pub fn run() -> io::Result<()> {
     let _ = rustix::process::setsid();
     family::adopt_orphans();
     let (events, happening) = sync_channel(64);
-    let linger_ms = program.linger_ms;
+    let (linger_ms, terminal) = (program.linger_ms, program.terminal);
     let group = match start(program) {
         Ok(group) => group,
         Err(error) => {
@@ -89,10 +94,26 @@ pub fn run() -> io::Result<()> {
     reports.send(&SupervisorReport::Started(group.as_raw_nonzero().get().unsigned_abs()))?;
     listen(orders, events.clone());
     wait(events);
-    let end = Watch { group, linger_ms, end: None, kill_at: None }.until_the_end(&happening);
+    let end =
+        Watch { group, linger_ms, terminal, end: None, kill_at: None, kills: 0 }.until_the_end(&happening);
     // If the node is gone nobody wants to know.
     let _ = reports.send(&SupervisorReport::Ended(end));
     Ok(())
+}
+
+/// From now on no usual signal ends this process, a terminal that hangs up among them. They are caught, not
+/// ignored: the program begins with the defaults.
+fn outlive_signals() -> io::Result<tokio::runtime::Runtime> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let entered = runtime.enter();
+    for number in
+        [Signal::HUP, Signal::INT, Signal::QUIT, Signal::TERM, Signal::USR1, Signal::USR2, Signal::TSTP]
+    {
+        // The handler stays when this goes.
+        drop(tokio::signal::unix::signal(SignalKind::from_raw(number.as_raw()))?);
+    }
+    drop(entered);
+    Ok(runtime)
 }
 
 fn start(mut program: Program) -> io::Result<Pid> {
@@ -160,7 +181,7 @@ fn listen(mut orders: OrderReader, events: SyncSender<Event>) {
 fn wait(events: SyncSender<Event>) {
     std::thread::spawn(move || {
         loop {
-            let event = match rustix::process::wait(WaitOptions::empty()) {
+            let event = match rustix::process::wait(WaitOptions::UNTRACED) {
                 Ok(Some((process, status))) => Event::Reaped(process, status),
                 Ok(None) | Err(rustix::io::Errno::INTR) => continue,
                 Err(_) => Event::NobodyLeft,
@@ -177,9 +198,12 @@ fn wait(events: SyncSender<Event>) {
 struct Watch {
     group: Pid,
     linger_ms: u64,
+    terminal: bool,
     end: Option<JobEnd>,
     /// When what is left of it is killed; then again and again.
     kill_at: Option<Moment>,
+    /// How often that was.
+    kills: u32,
 }
 
 impl Watch {
@@ -193,6 +217,12 @@ impl Watch {
                 Ok(Event::Order(SupervisorOrder::Signal(signal))) => self.signal(signal),
                 Ok(Event::Order(SupervisorOrder::Stop) | Event::NodeGone) => self.stop(self.linger_ms),
                 Ok(Event::Order(SupervisorOrder::Run { .. })) => {}
+                // Ctrl-Z in its terminal: nobody there could make it go on again.
+                Ok(Event::Reaped(process, status)) if status.stopping_signal().is_some() => {
+                    if self.terminal && process == self.group {
+                        let _ = rustix::process::kill_process_group(self.group, Signal::CONT);
+                    }
+                }
                 Ok(Event::Reaped(process, status)) if process == self.group => {
                     self.end = Some(end_of(status));
                     // It is over; what it has left behind is not to outlive it.
@@ -204,7 +234,10 @@ impl Watch {
                 }
                 Err(RecvTimeoutError::Timeout) => {
                     family::signal_all(self.group, Signal::KILL);
-                    self.kill_at = Some(clock::now().plus(KILL_INTERVAL_MS));
+                    // What cannot be killed is looked for less and less often.
+                    self.kills = self.kills.saturating_add(1);
+                    let pause = KILL_INTERVAL_MS << (self.kills / 16).min(6);
+                    self.kill_at = Some(clock::now().plus(pause));
                 }
             }
         }

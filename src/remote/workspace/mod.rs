@@ -66,12 +66,15 @@ impl Workspaces {
 
     /// Makes the folder of all workspaces.
     fn make(&self) -> io::Result<()> {
-        make_folder(&self.folder.join(OWN))?;
-        if let Some(owner) = self.owner {
-            fs::set_permissions(&self.folder, Permissions::from_mode(0o711))?;
-            check_way(&self.folder.canonicalize()?, owner)?;
+        let Some(owner) = self.owner else { return make_folder(&self.folder.join(OWN)) };
+        // Before anything is done in it: whoever could put something else in its place would lead root there.
+        make_folder(&self.folder)?;
+        for way in [std::path::absolute(&self.folder)?, self.folder.canonicalize()?] {
+            check_keeping(&way)?;
         }
-        Ok(())
+        fs::set_permissions(&self.folder, Permissions::from_mode(0o711))?;
+        check_way(&self.folder.canonicalize()?, owner)?;
+        make_folder(&self.folder.join(OWN))
     }
 
     /// The folder of a workspace, which is made if it is not there.
@@ -164,6 +167,26 @@ fn make_folder(path: &Path) -> io::Result<()> {
     }
 }
 
+/// Whether nobody but root, or us, can put something else in the place of this folder or of one above it.
+fn check_keeping(folder: &Path) -> io::Result<()> {
+    let own = rustix::process::geteuid().as_raw();
+    for above in folder.ancestors() {
+        let data = fs::symlink_metadata(above)?;
+        let foreign = data.uid() != 0 && data.uid() != own;
+        // A link's own bits mean nothing; in a sticky folder names are kept by who made them.
+        let open = !data.is_symlink() && data.mode() & 0o022 != 0 && data.mode() & 0o1000 == 0;
+        if foreign || open {
+            let why = format!(
+                "others than root could put something else in the place of `{}`: set `run_folder` to a folder that \
+                 belongs to root, as do all above it",
+                above.display()
+            );
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+        }
+    }
+    Ok(())
+}
+
 /// Whether `owner` may go through all folders down to this one.
 fn check_way(folder: &Path, owner: Owner) -> io::Result<()> {
     let (user, group) = owner.ids();
@@ -185,4 +208,22 @@ fn check_way(folder: &Path, owner: Owner) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_others_could_replace_is_refused() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let inner = folder.path().join("inner");
+        fs::create_dir(&inner).expect("a folder");
+        let check = || check_keeping(&inner.canonicalize().expect("there"));
+        check().expect("ours alone; the system's folder for temporary files is sticky");
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o777)).expect("permissions");
+        assert!(check().is_err());
+        fs::set_permissions(folder.path(), Permissions::from_mode(0o1777)).expect("permissions");
+        check().expect("names are kept");
+    }
 }

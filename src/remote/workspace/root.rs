@@ -132,6 +132,9 @@ pub struct Root {
     needs: u16,
 }
 
+/// Where a folder is made that is not the program's yet.
+const NEW_FOLDER: &[u8] = b"new-folder";
+
 impl Root {
     /// `trash` must be on the disk of `top` and ours alone.
     #[must_use]
@@ -277,9 +280,26 @@ impl Root {
             None => {}
         }
         let owner = self.owner;
+        if owner.is_none() {
+            let (folder, name) = self.place_of(path)?;
+            return Ok(rustix::fs::mkdirat(folder, name, mode(WORKABLE))?);
+        }
+        // Made where the user cannot put something else in its place before it is given away.
+        let trash = self.trash.try_clone()?;
+        let _ = rustix::fs::unlinkat(&trash, NEW_FOLDER, AtFlags::REMOVEDIR);
+        rustix::fs::mkdirat(&trash, NEW_FOLDER, mode(WORKABLE))?;
+        give(trash.as_fd(), NEW_FOLDER, owner)?;
         let (folder, name) = self.place_of(path)?;
-        rustix::fs::mkdirat(folder, name, mode(WORKABLE))?;
-        give(folder, name, owner)
+        Ok(rustix::fs::renameat(&trash, NEW_FOLDER, folder, name)?)
+    }
+
+    /// What another user owns is not the program's: somebody moved it here.
+    fn check_owner(&self, file: impl AsFd) -> io::Result<()> {
+        let Some(owner) = self.owner else { return Ok(()) };
+        if rustix::fs::fstat(file)?.st_uid == owner.ids().0.as_raw() {
+            return Ok(());
+        }
+        Err(io::Error::other("it belongs to another user than programs run as"))
     }
 
     /// Puts a file or link that was made in `from`, a folder of ours, in its place: whole, at once.
@@ -313,6 +333,7 @@ impl Root {
         if rustix::fs::fstat(&file)?.st_nlink != 1 {
             return Err(io::Error::other("it has a second name"));
         }
+        self.check_owner(&file)?;
         rustix::fs::fchmod(&file, mode(bits))?;
         set_modified(&file, modified_ns)?;
         stamp_of(&file)
@@ -324,7 +345,13 @@ impl Root {
     /// What the system says.
     pub fn set_folder_mode(&mut self, path: &TreePath, bits: u16) -> io::Result<()> {
         self.loosened.remove(path);
+        let owner = self.owner;
         let folder = self.folder(Some(path))?;
+        if owner.is_some_and(|owner| {
+            rustix::fs::fstat(folder).is_ok_and(|stat| stat.st_uid != owner.ids().0.as_raw())
+        }) {
+            return Err(io::Error::other("it belongs to another user than programs run as"));
+        }
         let set = rustix::fs::fchmod(folder, mode(bits));
         self.loosened.remove(path);
         self.last = None;

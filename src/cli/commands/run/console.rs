@@ -174,6 +174,10 @@ pub(in crate::cli::commands) fn lend(
             tell.tell(&event);
             if let RunEvent::Output { stream, bytes, upto } = event {
                 if !sink.write(stream, &bytes) {
+                    // Who merely looks on does not end the program by looking away.
+                    if !lent.signals {
+                        return;
+                    }
                     let _ = closing.blocking_send(RunOrder::Close(stream));
                 }
                 taken_sender.send_replace(upto);
@@ -181,6 +185,9 @@ pub(in crate::cli::commands) fn lend(
         }
         sink.finish();
     });
+    if lent.terminal {
+        let _ = orders_sender.try_send(RunOrder::Resize(terminal_size())); // it may have had another one
+    }
     if lent.signals {
         pass_signals(&orders_sender, lent.terminal)?;
     }
@@ -227,6 +234,20 @@ pub(in crate::cli::commands) fn terminal_size() -> TerminalSize {
     match rustix::termios::tcgetwinsize(io::stdout()) {
         Ok(size) if size.ws_col > 0 => TerminalSize { rows: size.ws_row, columns: size.ws_col },
         _ => TerminalSize { rows: 24, columns: 80 },
+    }
+}
+
+/// Comes back with an exit code when the user interrupts what goes on after the program: signals do nothing by
+/// themselves any more.
+pub(in crate::cli::commands) async fn interrupted() -> u8 {
+    let (Ok(mut interrupt), Ok(mut terminate)) =
+        (signal(SignalKind::interrupt()), signal(SignalKind::terminate()))
+    else {
+        return std::future::pending().await;
+    };
+    tokio::select! {
+        _ = interrupt.recv() => 130,
+        _ = terminate.recv() => 143,
     }
 }
 

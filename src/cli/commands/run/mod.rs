@@ -16,7 +16,7 @@ use crate::cli::Context;
 use crate::cli::arguments::RunArguments;
 use crate::cli::failure::{ExitCode, Failure, Outcome};
 use crate::cli::json::DetachedDocument;
-use crate::cli::session::{failure_of, with_own_session};
+use crate::cli::session::{failure_of, with_identified_session};
 use crate::client::Session;
 use crate::client::run::{RunError, RunEvent, Target, Wanted};
 use crate::clock;
@@ -55,7 +55,7 @@ pub fn run(context: &Context, arguments: &RunArguments) -> Result<Outcome, Failu
     if context.printer.is_json() && !arguments.detach {
         return Err(Failure::usage("`--json` goes with `--detach`: else the output is the program's own"));
     }
-    with_own_session(context, async |mut session| {
+    with_identified_session(context, async |mut session| {
         let place = Place::of(arguments, &context.settings)?;
         if arguments.on == ALL {
             return several::run(context, arguments, &mut session, &place, &variables).await;
@@ -72,7 +72,10 @@ pub fn run(context: &Context, arguments: &RunArguments) -> Result<Outcome, Failu
             return detach(context, &target, start).await;
         }
         let end = follow(context, &target, start, arguments).await?;
-        results::fetch(context, arguments, &mut session, &target, &place).await?;
+        tokio::select! {
+            fetched = results::fetch(context, arguments, &mut session, &target, &place) => fetched?,
+            code = console::interrupted() => return Ok(Outcome::Program(code)),
+        }
         outcome(&end, &arguments.command)
     })
 }
